@@ -1,0 +1,119 @@
+//! Packing: a panel of an operand, copied so that the tile reads it from front to back.
+
+use crate::simd::{LANES, Simd};
+
+/// `width` lines of an operand, `depth` long: element `p` of line `x` is
+/// `source[x * across + p * along]`. For A a line is a row, for B a column.
+pub(crate) struct Panel {
+    pub source: *const f32,
+    pub across: usize,
+    pub along: usize,
+    pub width: usize,
+    pub depth: usize,
+    pub scale: f32,
+}
+
+/// `out[p * stride + x] = scale * panel[x, p]`, and zero for `width <= x < padded`.
+///
+/// # Safety
+/// The panel's elements are valid for reading, `out` for writing `(depth - 1) * stride + padded`
+/// floats, which lie outside the panel; `width <= padded <= stride`.
+#[inline(always)]
+pub(crate) unsafe fn pack_panel<S: Simd>(
+    s: S,
+    panel: &Panel,
+    out: *mut f32,
+    stride: usize,
+    padded: usize,
+) {
+    let scale = s.splat(panel.scale);
+    for x in (0..padded).step_by(LANES) {
+        let width = panel.width.saturating_sub(x).min(LANES);
+        let stored = (padded - x).min(LANES);
+        let source = panel.source.wrapping_add(x * panel.across);
+        let out = out.wrapping_add(x);
+        // SAFETY: line `x + i` with `i < width` and depth below `depth` is in the panel; the
+        // stores cover `stored` floats of `out`'s row `p`, which ends at `padded`.
+        unsafe {
+            if panel.along == 1 {
+                let mut p = 0;
+                while p < panel.depth {
+                    let depth = (panel.depth - p).min(LANES);
+                    let mut rows = [s.splat(0.0); LANES];
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        if i < width {
+                            let line = source.wrapping_add(i * panel.across + p);
+                            *row = if depth == LANES {
+                                s.load(line)
+                            } else {
+                                s.load_first(line, depth)
+                            };
+                        }
+                    }
+                    let columns = s.transpose(rows);
+                    for (q, column) in columns.iter().enumerate() {
+                        if q < depth {
+                            let out = out.wrapping_add((p + q) * stride);
+                            store(s, out, stored, s.mul(*column, scale));
+                        }
+                    }
+                    p += depth;
+                }
+            } else {
+                for p in 0..panel.depth {
+                    let line = source.wrapping_add(p * panel.along);
+                    let v = load_strided(s, line, panel.across, width);
+                    store(s, out.wrapping_add(p * stride), stored, s.mul(v, scale));
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) {
+    // SAFETY: the caller's. The branch spares a full vector the masked form.
+    unsafe { if n == LANES { s.store(p, v) } else { s.store_first(p, n, v) } }
+}
+
+/// The first `n <= 16` of the numbers at `p`, `p + stride`, and so on; zero behind them.
+///
+/// # Safety
+/// Those numbers are valid for reading.
+#[inline(always)]
+pub(crate) unsafe fn load_strided<S: Simd>(s: S, p: *const f32, stride: usize, n: usize) -> S::V {
+    // SAFETY: the caller's.
+    unsafe {
+        if stride == 1 {
+            return if n == LANES { s.load(p) } else { s.load_first(p, n) };
+        }
+        let mut lanes = [0f32; LANES];
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            if i < n {
+                *lane = p.wrapping_add(i * stride).read();
+            }
+        }
+        s.load(lanes.as_ptr())
+    }
+}
+
+/// Writes the first `n <= 16` lanes to `p`, `p + stride`, and so on.
+///
+/// # Safety
+/// Those places are valid for writing.
+#[inline(always)]
+pub(crate) unsafe fn store_strided<S: Simd>(s: S, p: *mut f32, stride: usize, n: usize, v: S::V) {
+    // SAFETY: the caller's.
+    unsafe {
+        if stride == 1 {
+            return store(s, p, n, v);
+        }
+        let mut lanes = [0f32; LANES];
+        s.store(lanes.as_mut_ptr(), v);
+        for (i, lane) in lanes.iter().enumerate() {
+            if i < n {
+                p.wrapping_add(i * stride).write(*lane);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! AVX2 and FMA: a vector is two registers, a mask two registers of all-ones or zero lanes.
+
+use core::arch::x86_64::*;
+
+use crate::simd::{LANES, Op, Simd, sealed::Sealed};
+
+/// The token. Its value says that the processor has the features of `run` and that the operating
+/// system saves their registers; every `unsafe` around arithmetic below rests on that.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The machine has the features listed at `run`, and its operating system saves YMM state.
+    pub(super) unsafe fn assume() -> Self {
+        Avx2(())
+    }
+}
+
+impl Sealed for Avx2 {}
+
+/// Reading 16 words from `16 - n` gives a mask of the first `n`.
+static FIRST: [i32; 2 * LANES] = {
+    let mut table = [0; 2 * LANES];
+    let mut i = 0;
+    while i < LANES {
+        table[i] = -1;
+        i += 1;
+    }
+    table
+};
+
+#[inline(always)]
+fn first_words(n: usize) -> [__m256i; 2] {
+    let start = LANES - if n > LANES { LANES } else { n };
+    // SAFETY: `start` is at most 16 and the table has 32 words; the token proves AVX.
+    unsafe {
+        let p = FIRST.as_ptr().add(start);
+        [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())]
+    }
+}
+
+/// The transpose of 8 x 8.
+///
+/// # Safety
+/// AVX.
+#[inline(always)]
+unsafe fn transpose8(r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut u = r;
+        for g in 0..2 {
+            let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
+            let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            u[4 * g] = _mm256_shuffle_ps::<0x44>(ab, cd);
+            u[4 * g + 1] = _mm256_shuffle_ps::<0xee>(ab, cd);
+            u[4 * g + 2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
+            u[4 * g + 3] = _mm256_shuffle_ps::<0xee>(ab_high, cd_high);
+        }
+        let mut out = r;
+        for c in 0..4 {
+            out[c] = _mm256_permute2f128_ps::<0x20>(u[c], u[4 + c]);
+            out[4 + c] = _mm256_permute2f128_ps::<0x31>(u[c], u[4 + c]);
+        }
+        out
+    }
+}
+
+// SAFETY of the blocks without a comment of their own: the token proves the instruction exists,
+// and arithmetic on registers has no other precondition.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx2 {
+    type V = [__m256; 2];
+    type M = [__m256; 2];
+    // 12 accumulators, 2 registers of B and 1 broadcast fill 15 of 16.
+    const MR: usize = 6;
+    const NV: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn lt(self, a: Self::V, b: Self::V) -> Self::M {
+        unsafe {
+            [_mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])]
+        }
+    }
+    #[inline(always)]
+    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_blendv_ps(b[0], a[0], m[0]), _mm256_blendv_ps(b[1], a[1], m[1])] }
+    }
+    #[inline(always)]
+    fn and(self, a: Self::M, b: Self::M) -> Self::M {
+        unsafe { [_mm256_and_ps(a[0], b[0]), _mm256_and_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn not(self, a: Self::M) -> Self::M {
+        unsafe {
+            let ones = _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+            [_mm256_xor_ps(a[0], ones), _mm256_xor_ps(a[1], ones)]
+        }
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> Self::M {
+        let m = first_words(n);
+        unsafe { [_mm256_castsi256_ps(m[0]), _mm256_castsi256_ps(m[1])] }
+    }
+    #[inline(always)]
+    fn shl23(self, a: Self::V) -> Self::V {
+        unsafe {
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[0]))),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[1]))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut out = rows;
+        for (g, h) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut block = [rows[0][0]; 8];
+            for i in 0..8 {
+                block[i] = rows[8 * h + i][g];
+            }
+            let block = unsafe { transpose8(block) };
+            for i in 0..8 {
+                out[8 * g + i][h] = block[i];
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::V) -> f32 {
+        unsafe {
+            let x = _mm256_add_ps(a[0], a[1]);
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self, a: Self::V) -> f32 {
+        unsafe {
+            let x = _mm256_max_ps(a[1], a[0]);
+            let x = _mm_max_ps(_mm256_extractf128_ps::<1>(x), _mm256_castps256_ps128(x));
+            let x = _mm_max_ps(_mm_movehl_ps(x, x), x);
+            _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(x), x))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
+        let m = first_words(n);
+        // SAFETY: lanes outside the mask are not accessed (`wrapping_add`: the second address
+        // may lie behind the buffer); the rest is the caller's.
+        unsafe { [_mm256_maskload_ps(p, m[0]), _mm256_maskload_ps(p.wrapping_add(8), m[1])] }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's.
+        unsafe {
+            _mm256_storeu_ps(p, v[0]);
+            _mm256_storeu_ps(p.add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
+        let m = first_words(n);
+        // SAFETY: as in `load_first`.
+        unsafe {
+            _mm256_maskstore_ps(p, m[0], v[0]);
+            _mm256_maskstore_ps(p.wrapping_add(8), m[1], v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> Self::M {
+        let mut bytes = [0u8; LANES];
+        // SAFETY: the caller's; a short run is copied byte by byte into the array.
+        unsafe {
+            let bytes = if n >= LANES {
+                _mm_loadu_si128(p.cast())
+            } else {
+                core::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n);
+                _mm_loadu_si128(bytes.as_ptr().cast())
+            };
+            let zero = _mm_cmpeq_epi8(bytes, _mm_setzero_si128());
+            let nonzero = _mm_xor_si128(zero, _mm_set1_epi8(-1));
+            [
+                _mm256_castsi256_ps(_mm256_cvtepi8_epi32(nonzero)),
+                _mm256_castsi256_ps(_mm256_cvtepi8_epi32(_mm_srli_si128::<8>(nonzero))),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn run<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inner<O: Op>(s: Avx2, op: O) -> O::Out {
+            op.eval(s)
+        }
+        // SAFETY: holding the token proves these features.
+        unsafe { inner(self, op) }
+    }
+}

@@ -1,0 +1,174 @@
+//! AVX-512 F, BW, DQ and VL: a vector is one register, a mask is a mask register.
+
+use core::arch::x86_64::*;
+
+use crate::simd::{LANES, Op, Simd, sealed::Sealed};
+
+/// The token. Its value says that the processor has the features of `run` and that the operating
+/// system saves their registers; every `unsafe` around arithmetic below rests on that.
+#[derive(Clone, Copy)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The machine has the features listed at `run`, and its operating system saves ZMM state.
+    pub(super) unsafe fn assume() -> Self {
+        Avx512(())
+    }
+}
+
+impl Sealed for Avx512 {}
+
+/// The mask of the first `n` of 16 lanes.
+#[inline(always)]
+fn first_bits(n: usize) -> __mmask16 {
+    if n >= LANES { !0 } else { (1u16 << n) - 1 }
+}
+
+// SAFETY of the blocks without a comment of their own: the token proves the instruction exists,
+// and arithmetic on registers has no other precondition.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx512 {
+    type V = __m512;
+    type M = __mmask16;
+    // 28 accumulators, 2 vectors of B and 1 broadcast fill 31 of 32 registers.
+    const MR: usize = 14;
+    const NV: usize = 2;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn lt(self, a: __m512, b: __m512) -> __mmask16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, m: __mmask16, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(m, b, a) }
+    }
+    #[inline(always)]
+    fn and(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & b
+    }
+    #[inline(always)]
+    fn not(self, a: __mmask16) -> __mmask16 {
+        !a
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> __mmask16 {
+        first_bits(n)
+    }
+    #[inline(always)]
+    fn shl23(self, a: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
+    }
+    #[inline(always)]
+    fn transpose(self, r: [__m512; LANES]) -> [__m512; LANES] {
+        unsafe {
+            let mut out = r;
+            // Pairs of rows, then fours: afterwards `u[4 g + c]` holds in its 128-bit part `l`
+            // rows 4 g to 4 g + 3 of column 4 l + c.
+            let mut u = r;
+            for g in 0..4 {
+                let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
+                let ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+                let ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+                let cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+                let cd_high = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
+                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high));
+                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high));
+            }
+            for c in 0..4 {
+                let even = _mm512_shuffle_f32x4::<0x88>(u[c], u[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(u[c], u[4 + c]);
+                let even_low = _mm512_shuffle_f32x4::<0x88>(u[8 + c], u[12 + c]);
+                let odd_low = _mm512_shuffle_f32x4::<0xdd>(u[8 + c], u[12 + c]);
+                out[c] = _mm512_shuffle_f32x4::<0x88>(even, even_low);
+                out[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_low);
+                out[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_low);
+                out[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_low);
+            }
+            out
+        }
+    }
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        unsafe {
+            let x = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+        }
+    }
+    #[inline(always)]
+    fn largest(self, a: __m512) -> f32 {
+        unsafe {
+            let x = _mm256_max_ps(_mm512_extractf32x8_ps::<1>(a), _mm512_castps512_ps256(a));
+            let x = _mm_max_ps(_mm256_extractf128_ps::<1>(x), _mm256_castps256_ps128(x));
+            let x = _mm_max_ps(_mm_movehl_ps(x, x), x);
+            _mm_cvtss_f32(_mm_max_ss(_mm_movehdup_ps(x), x))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> __m512 {
+        // SAFETY: lanes outside the mask are not accessed; the rest is the caller's.
+        unsafe { _mm512_maskz_loadu_ps(first_bits(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        // SAFETY: the caller's.
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: __m512) {
+        // SAFETY: lanes outside the mask are not accessed; the rest is the caller's.
+        unsafe { _mm512_mask_storeu_ps(p, first_bits(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> __mmask16 {
+        // SAFETY: lanes outside the mask are not accessed; the rest is the caller's.
+        unsafe {
+            let bytes = _mm_maskz_loadu_epi8(first_bits(n), p.cast());
+            _mm_test_epi8_mask(bytes, bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn run<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn inner<O: Op>(s: Avx512, op: O) -> O::Out {
+            op.eval(s)
+        }
+        // SAFETY: holding the token proves these features.
+        unsafe { inner(self, op) }
+    }
+}

@@ -1,0 +1,83 @@
+//! What an x86-64 processor has and its operating system saves, without `std`.
+//!
+//! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, 14.3 and 15.2:
+//! CPUID says what the processor has, XCR0 (read by XGETBV, itself only where OSXSAVE is set)
+//! which registers survive a switch of context. Both must agree before an instruction is used.
+
+use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// Instruction sets of this crate that may be executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Features {
+    /// Scalar FMA with the YMM state saved (the VEX encoding needs it).
+    pub(super) fma: bool,
+    /// AVX2, FMA and F16C.
+    pub(super) avx2: bool,
+    /// AVX-512 F, BW, DQ and VL, and all of `avx2`.
+    pub(super) avx512: bool,
+}
+
+const FMA: u8 = 1;
+const AVX2: u8 = 2;
+const AVX512: u8 = 4;
+const KNOWN: u8 = 128;
+
+/// The answer, kept after the first call. Two threads that ask at once find the same.
+pub(super) fn features() -> Features {
+    static CACHE: AtomicU8 = AtomicU8::new(0);
+    let mut word = CACHE.load(Ordering::Relaxed);
+    if word & KNOWN == 0 {
+        word = KNOWN | detect();
+        CACHE.store(word, Ordering::Relaxed);
+    }
+    Features { fma: word & FMA != 0, avx2: word & AVX2 != 0, avx512: word & AVX512 != 0 }
+}
+
+// `__cpuid` became safe after the oldest supported compiler.
+#[allow(unused_unsafe)]
+fn detect() -> u8 {
+    let has = |register: u32, bits: &[u32]| bits.iter().all(|bit| register >> bit & 1 == 1);
+
+    // SAFETY: every x86-64 processor has CPUID; each leaf is asked only below the greatest.
+    let greatest = unsafe { __cpuid(0) }.eax;
+    if greatest < 7 {
+        return 0;
+    }
+    // SAFETY: as above.
+    let (leaf1, leaf7) = unsafe { (__cpuid(1), __cpuid_count(7, 0)) };
+    let (osxsave, avx, fma, f16c) = (27, 28, 12, 29);
+    if !has(leaf1.ecx, &[osxsave, avx]) {
+        return 0;
+    }
+    // SAFETY: OSXSAVE is set, so XGETBV may be executed.
+    let xcr0 = unsafe { read_xcr0() };
+    let (xmm, ymm, opmask, zmm_low, zmm_high) = (1, 2, 5, 6, 7);
+    if !has(xcr0, &[xmm, ymm]) {
+        return 0;
+    }
+
+    let mut word = 0;
+    if has(leaf1.ecx, &[fma]) {
+        word |= FMA;
+    }
+    let avx2 = 5;
+    if has(leaf1.ecx, &[fma, f16c]) && has(leaf7.ebx, &[avx2]) {
+        word |= AVX2;
+        let (f, dq, bw, vl) = (16, 17, 30, 31);
+        if has(leaf7.ebx, &[f, dq, bw, vl]) && has(xcr0, &[opmask, zmm_low, zmm_high]) {
+            word |= AVX512;
+        }
+    }
+    word
+}
+
+/// The low half of XCR0.
+///
+/// # Safety
+/// OSXSAVE is set.
+#[target_feature(enable = "xsave")]
+unsafe fn read_xcr0() -> u32 {
+    // SAFETY: the caller has checked OSXSAVE.
+    unsafe { _xgetbv(0) as u32 }
+}

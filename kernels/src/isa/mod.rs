@@ -1,0 +1,134 @@
+//! The instruction sets: which there are, which the machine has, and the one dispatcher.
+//!
+//! A new one is a file here, a [`Kind`], and an arm wherever the compiler then asks for it.
+
+use crate::simd::Op;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::simd::Simd;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod cpuid;
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod neon;
+mod scalar;
+
+/// An instruction set that this machine has: a value of this type is the proof.
+///
+/// ```
+/// use masktile_kernels::Isa;
+/// assert!(Isa::available().any(|isa| isa == Isa::detect()));
+/// assert_eq!(Isa::from_name("scalar"), Some(Isa::SCALAR));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Isa(Kind);
+
+/// The names that [`Isa::from_name`] knows, present or not. The order is that of [`Isa::available`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+enum Kind {
+    Scalar,
+    Neon,
+    Avx2,
+    Avx512,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::Scalar, Kind::Neon, Kind::Avx2, Kind::Avx512];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Scalar => "scalar",
+            Kind::Neon => "neon",
+            Kind::Avx2 => "avx2",
+            Kind::Avx512 => "avx512",
+        }
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            Kind::Scalar => true,
+            Kind::Neon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => cpuid::features().avx2,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => cpuid::features().avx512,
+            #[cfg(not(target_arch = "x86_64"))]
+            Kind::Avx2 | Kind::Avx512 => false,
+        }
+    }
+}
+
+impl Isa {
+    /// Portable code, on every machine.
+    pub const SCALAR: Isa = Isa(Kind::Scalar);
+
+    /// The best that the machine has. x86 is asked by CPUID and XGETBV, with or without an
+    /// operating system; on Arm NEON is used where the target was compiled with it.
+    pub fn detect() -> Isa {
+        Isa::available().last().unwrap_or(Isa::SCALAR)
+    }
+
+    /// Those that the machine has, the plainest first.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        Kind::ALL.into_iter().filter(|kind| kind.is_available()).map(Isa)
+    }
+
+    /// The names of every instruction set of this crate, on whatever machine.
+    pub fn known_names() -> impl Iterator<Item = &'static str> {
+        Kind::ALL.into_iter().map(Kind::name)
+    }
+
+    /// The available one of that name, as [`Isa::name`] writes it; none if the name is unknown
+    /// or the machine lacks it.
+    pub fn from_name(name: &str) -> Option<Isa> {
+        Isa::available().find(|isa| isa.name() == name)
+    }
+
+    /// `scalar`, `neon`, `avx2` or `avx512`.
+    pub const fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Rows and columns of the register tile of the matrix product.
+    pub const fn tile(self) -> (usize, usize) {
+        match self.0 {
+            Kind::Scalar => scalar::TILE,
+            Kind::Neon => (6, 16),
+            Kind::Avx2 => (6, 16),
+            Kind::Avx512 => (14, 32),
+        }
+    }
+}
+
+impl core::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl core::fmt::Display for Isa {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Evaluates `op` with the instruction set `isa`. A match and no table of functions, so that a
+/// program holds the kernels that it calls and no others.
+#[inline]
+pub fn run<O: Op>(isa: Isa, op: O) -> O::Out {
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only where `is_available` said so.
+        Kind::Avx512 => unsafe { avx512::Avx512::assume() }.run(op),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Kind::Avx2 => unsafe { avx2::Avx2::assume() }.run(op),
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        Kind::Neon => neon::Neon::new().run(op),
+        _ => scalar::run(op),
+    }
+}

@@ -1,0 +1,227 @@
+//! Advanced SIMD of AArch64: a vector is four registers, a mask four registers of all-ones or
+//! zero lanes.
+
+use core::arch::aarch64::*;
+
+use crate::simd::{LANES, Op, Simd, sealed::Sealed};
+
+/// The token. This file is compiled only for targets that have NEON, so anyone may make one;
+/// every `unsafe` around arithmetic below rests on that.
+#[derive(Clone, Copy)]
+pub struct Neon(());
+
+impl Neon {
+    pub(super) fn new() -> Self {
+        Neon(())
+    }
+}
+
+impl Sealed for Neon {}
+
+type V = [float32x4_t; 4];
+type M = [uint32x4_t; 4];
+
+/// Applies `f` to the four registers of `a` and `b`.
+#[inline(always)]
+fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 4] {
+    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+}
+
+// SAFETY of the blocks without a comment of their own: the target has NEON, and arithmetic on
+// registers has no other precondition.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Neon {
+    type V = V;
+    type M = M;
+    // 24 accumulators and 4 registers of B leave 4 of 32 for A.
+    const MR: usize = 6;
+    const NV: usize = 1;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> V {
+        unsafe { [vdupq_n_f32(x); 4] }
+    }
+    #[inline(always)]
+    fn add(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| unsafe { vaddq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn sub(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| unsafe { vsubq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn mul(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| unsafe { vmulq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn fma(self, a: V, b: V, c: V) -> V {
+        unsafe {
+            [
+                vfmaq_f32(c[0], a[0], b[0]),
+                vfmaq_f32(c[1], a[1], b[1]),
+                vfmaq_f32(c[2], a[2], b[2]),
+                vfmaq_f32(c[3], a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn max(self, a: V, b: V) -> V {
+        // `fmax` would return a NaN from either side.
+        zip(a, b, |a, b| unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) })
+    }
+    #[inline(always)]
+    fn lt(self, a: V, b: V) -> M {
+        zip(a, b, |a, b| unsafe { vcltq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn select(self, m: M, a: V, b: V) -> V {
+        unsafe {
+            [
+                vbslq_f32(m[0], a[0], b[0]),
+                vbslq_f32(m[1], a[1], b[1]),
+                vbslq_f32(m[2], a[2], b[2]),
+                vbslq_f32(m[3], a[3], b[3]),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn and(self, a: M, b: M) -> M {
+        zip(a, b, |a, b| unsafe { vandq_u32(a, b) })
+    }
+    #[inline(always)]
+    fn not(self, a: M) -> M {
+        zip(a, a, |a, _| unsafe { vmvnq_u32(a) })
+    }
+    #[inline(always)]
+    fn first(self, n: usize) -> M {
+        let n = if n > LANES { LANES as u32 } else { n as u32 };
+        let index: [u32; LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        unsafe {
+            let n = vdupq_n_u32(n);
+            let p = index.as_ptr();
+            [
+                vcltq_u32(vld1q_u32(p), n),
+                vcltq_u32(vld1q_u32(p.add(4)), n),
+                vcltq_u32(vld1q_u32(p.add(8)), n),
+                vcltq_u32(vld1q_u32(p.add(12)), n),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn shl23(self, a: V) -> V {
+        zip(a, a, |a, _| unsafe {
+            vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(a)))
+        })
+    }
+    #[inline(always)]
+    fn transpose(self, rows: [V; LANES]) -> [V; LANES] {
+        let mut out = rows;
+        for g in 0..4 {
+            for h in 0..4 {
+                let r = |i: usize| rows[4 * h + i][g];
+                unsafe {
+                    let even = vreinterpretq_f64_f32(vtrn1q_f32(r(0), r(1)));
+                    let odd = vreinterpretq_f64_f32(vtrn2q_f32(r(0), r(1)));
+                    let even_low = vreinterpretq_f64_f32(vtrn1q_f32(r(2), r(3)));
+                    let odd_low = vreinterpretq_f64_f32(vtrn2q_f32(r(2), r(3)));
+                    out[4 * g][h] = vreinterpretq_f32_f64(vtrn1q_f64(even, even_low));
+                    out[4 * g + 1][h] = vreinterpretq_f32_f64(vtrn1q_f64(odd, odd_low));
+                    out[4 * g + 2][h] = vreinterpretq_f32_f64(vtrn2q_f64(even, even_low));
+                    out[4 * g + 3][h] = vreinterpretq_f32_f64(vtrn2q_f64(odd, odd_low));
+                }
+            }
+        }
+        out
+    }
+    #[inline(always)]
+    fn sum(self, a: V) -> f32 {
+        unsafe {
+            let x = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
+            let x = vadd_f32(vget_low_f32(x), vget_high_f32(x));
+            vget_lane_f32::<0>(x) + vget_lane_f32::<1>(x)
+        }
+    }
+    #[inline(always)]
+    fn largest(self, a: V) -> f32 {
+        let greater = |a, b| unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) };
+        let x = greater(greater(a[3], a[1]), greater(a[2], a[0]));
+        unsafe {
+            let (low, high) = (vget_low_f32(x), vget_high_f32(x));
+            let x = vbsl_f32(vcgt_f32(high, low), high, low);
+            let (low, high) = (vget_lane_f32::<0>(x), vget_lane_f32::<1>(x));
+            if high > low { high } else { low }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> V {
+        // SAFETY: the caller's.
+        unsafe { [vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))] }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> V {
+        // SAFETY: the caller's; NEON has no masked load, so a short run goes through the stack.
+        unsafe {
+            if n >= LANES {
+                return self.load(p);
+            }
+            let mut lanes = [0f32; LANES];
+            core::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
+            self.load(lanes.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: V) {
+        // SAFETY: the caller's.
+        unsafe {
+            vst1q_f32(p, v[0]);
+            vst1q_f32(p.add(4), v[1]);
+            vst1q_f32(p.add(8), v[2]);
+            vst1q_f32(p.add(12), v[3]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: V) {
+        // SAFETY: the caller's; as in `load_first`.
+        unsafe {
+            if n >= LANES {
+                return self.store(p, v);
+            }
+            let mut lanes = [0f32; LANES];
+            self.store(lanes.as_mut_ptr(), v);
+            core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
+    #[inline(always)]
+    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> M {
+        let mut bytes = [0u8; LANES];
+        // SAFETY: the caller's; a short run is copied byte by byte into the array.
+        unsafe {
+            let bytes = if n >= LANES {
+                vld1q_u8(p)
+            } else {
+                core::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n);
+                vld1q_u8(bytes.as_ptr())
+            };
+            let nonzero = vreinterpretq_s8_u8(vtstq_u8(bytes, bytes));
+            let (low, high) = (vmovl_s8(vget_low_s8(nonzero)), vmovl_s8(vget_high_s8(nonzero)));
+            [
+                vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(low))),
+                vreinterpretq_u32_s32(vmovl_s16(vget_high_s16(low))),
+                vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(high))),
+                vreinterpretq_u32_s32(vmovl_s16(vget_high_s16(high))),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn run<O: Op>(self, op: O) -> O::Out {
+        // The target has NEON, so there is no feature to enable: a plain call, not inlined, keeps
+        // the kernels apart as the boundary of the other instruction sets does.
+        #[inline(never)]
+        fn inner<O: Op>(s: Neon, op: O) -> O::Out {
+            op.eval(s)
+        }
+        inner(self, op)
+    }
+}

@@ -1,0 +1,154 @@
+//! The one error type: which argument, what was given, what was wanted.
+
+use core::fmt;
+
+use crate::isa::Name;
+
+/// An argument that an operation cannot take. No output was touched.
+///
+/// ```
+/// use masktile::{MatMut, MatRef, Matmul};
+/// let (a, b, mut c) = ([0.0; 6], [0.0; 8], [0.0; 4]);
+/// let (a, b) = (MatRef::new(&a, [2, 3])?, MatRef::new(&b, [4, 2])?);
+/// let error = Matmul::new(a, b).run(&mut MatMut::new(&mut c, [2, 2])?, &mut []).unwrap_err();
+/// assert_eq!(error.to_string(), "`b`: rows: given 4, wanted 3");
+/// # Ok::<(), masktile::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Error {
+    argument: &'static str,
+    kind: ErrorKind,
+}
+
+/// What is wrong with an argument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A size does not fit the others.
+    Size {
+        /// Which size: rows, columns, batch, heads, ...
+        what: &'static str,
+        /// As given.
+        given: usize,
+        /// As wanted.
+        wanted: usize,
+    },
+    /// A size must be a multiple of another.
+    Multiple {
+        /// Which size.
+        what: &'static str,
+        /// As given.
+        given: usize,
+        /// A number that should divide it.
+        of: usize,
+    },
+    /// A slice is too short for what it should hold.
+    TooShort {
+        /// Its length.
+        given: usize,
+        /// The least length.
+        wanted: usize,
+    },
+    /// A number is over its limit.
+    TooLarge {
+        /// Which number.
+        what: &'static str,
+        /// As given.
+        given: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Sizes and strides whose extent is no `usize`.
+    Overflow,
+    /// Two elements of an output would be the same number in memory.
+    Overlap,
+    /// No instruction set has that name.
+    UnknownIsa(Name),
+    /// The machine lacks that instruction set.
+    UnavailableIsa(Name),
+}
+
+impl Error {
+    pub(crate) fn new(argument: &'static str, kind: ErrorKind) -> Self {
+        Error { argument, kind }
+    }
+
+    /// The name of the argument.
+    pub fn argument(&self) -> &'static str {
+        self.argument
+    }
+
+    /// What is wrong with it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// An error unless `given` is `wanted`.
+pub(crate) fn same(
+    argument: &'static str,
+    what: &'static str,
+    given: usize,
+    wanted: usize,
+) -> crate::Result<()> {
+    if given == wanted {
+        return Ok(());
+    }
+    Err(Error::new(argument, ErrorKind::Size { what, given, wanted }))
+}
+
+/// An error if a slice of `given` is shorter than `wanted`.
+pub(crate) fn long_enough(
+    argument: &'static str,
+    given: usize,
+    wanted: usize,
+) -> crate::Result<()> {
+    if given >= wanted {
+        return Ok(());
+    }
+    Err(Error::new(argument, ErrorKind::TooShort { given, wanted }))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: ", self.argument)?;
+        match self.kind {
+            ErrorKind::Size { what, given, wanted } => {
+                write!(f, "{what}: given {given}, wanted {wanted}")
+            }
+            ErrorKind::Multiple { what, given, of } => {
+                write!(f, "{what}: given {given}, wanted a multiple of {of}")
+            }
+            ErrorKind::TooShort { given, wanted } => {
+                write!(f, "length: given {given}, wanted at least {wanted}")
+            }
+            ErrorKind::TooLarge { what, given, limit } => {
+                write!(f, "{what}: given {given}, wanted at most {limit}")
+            }
+            ErrorKind::Overflow => {
+                write!(f, "extent: given sizes and strides over usize::MAX, wanted less")
+            }
+            ErrorKind::Overlap => {
+                write!(f, "strides: given ones by which elements overlap, wanted distinct elements")
+            }
+            ErrorKind::UnknownIsa(name) => {
+                write!(f, "given {name:?}, which is no instruction set, wanted ")?;
+                list_available(f)
+            }
+            ErrorKind::UnavailableIsa(name) => {
+                write!(f, "given {name:?}, which this machine lacks, wanted ")?;
+                list_available(f)
+            }
+        }
+    }
+}
+
+fn list_available(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("one of")?;
+    for (i, isa) in crate::Isa::available().enumerate() {
+        write!(f, "{} {isa}", if i > 0 { "," } else { "" })?;
+    }
+    Ok(())
+}
+
+impl core::error::Error for Error {}

@@ -1,0 +1,48 @@
+#![cfg_attr(not(feature = "std"), no_std)]
+#![doc = include_str!("../README.md")]
+//!
+//! # Finding things
+//!
+//! | to do | see |
+//! | --- | --- |
+//! | describe memory | [`View`], [`ViewMut`]; [`MatRef`], [`MatMut`] for matrices, [`TensorRef`], [`TensorMut`] for batch x heads x tokens x dim |
+//! | multiply | [`Matmul`] |
+//! | mask | [`mask`] |
+//! | softmax | [`Softmax`] |
+//! | attention | [`Attention`] |
+//! | build a decoder's input, cache keys and values | [`decoder`] |
+//! | choose an instruction set | [`isa`] |
+
+pub mod attention;
+pub mod decoder;
+pub mod error;
+pub mod isa;
+pub mod mask;
+pub mod matmul;
+pub mod softmax;
+pub mod view;
+pub mod workspace;
+
+#[doc(inline)]
+pub use attention::Attention;
+#[doc(inline)]
+pub use error::{Error, ErrorKind};
+#[doc(inline)]
+pub use isa::Isa;
+#[doc(inline)]
+pub use mask::{BoolMask, Causal, Mask};
+#[doc(inline)]
+pub use matmul::Matmul;
+#[doc(inline)]
+pub use softmax::Softmax;
+#[doc(inline)]
+pub use view::{MatMut, MatRef, TensorMut, TensorRef, View, ViewMut};
+#[cfg(feature = "alloc")]
+#[doc(inline)]
+pub use workspace::Workspace;
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+/// The result of every operation that checks its arguments.
+pub type Result<T> = core::result::Result<T, Error>;

@@ -1,0 +1,329 @@
+//! Views: a slice with sizes and strides, so that a transposed, sliced or repeated operand needs
+//! no copy. Strides count elements.
+
+use crate::Result;
+use crate::error::{Error, ErrorKind, long_enough};
+
+/// An operand of `N` axes in memory that somebody else owns.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T, const N: usize> {
+    data: &'a [T],
+    shape: [usize; N],
+    strides: [usize; N],
+}
+
+/// An output of `N` axes in memory that somebody else owns. No two elements are the same number.
+#[derive(Debug)]
+pub struct ViewMut<'a, T, const N: usize> {
+    data: &'a mut [T],
+    shape: [usize; N],
+    strides: [usize; N],
+}
+
+/// rows x columns
+pub type MatRef<'a, T = f32> = View<'a, T, 2>;
+/// rows x columns
+pub type MatMut<'a, T = f32> = ViewMut<'a, T, 2>;
+/// batch x heads x tokens x dim
+pub type TensorRef<'a, T = f32> = View<'a, T, 4>;
+/// batch x heads x tokens x dim
+pub type TensorMut<'a, T = f32> = ViewMut<'a, T, 4>;
+
+/// The strides of a contiguous operand, the last axis the closest.
+fn contiguous<const N: usize>(shape: [usize; N]) -> Result<[usize; N]> {
+    let mut strides = [0; N];
+    let mut stride = 1usize;
+    for (place, size) in strides.iter_mut().zip(shape).rev() {
+        *place = stride;
+        stride = stride.checked_mul(size.max(1)).ok_or(Error::new("shape", ErrorKind::Overflow))?;
+    }
+    Ok(strides)
+}
+
+/// How long a slice must be.
+fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usize> {
+    if shape.contains(&0) {
+        return Ok(0);
+    }
+    let mut last = 0usize;
+    for (size, stride) in shape.into_iter().zip(strides) {
+        last = (size - 1)
+            .checked_mul(stride)
+            .and_then(|span| last.checked_add(span))
+            .ok_or(Error::new("strides", ErrorKind::Overflow))?;
+    }
+    last.checked_add(1).ok_or(Error::new("strides", ErrorKind::Overflow))
+}
+
+/// Whether all elements are distinct: sorted by stride, each axis steps over all that the closer
+/// ones span. (Sufficient, and necessary for every layout that slicing and permuting an array give.)
+fn distinct<const N: usize>(shape: [usize; N], strides: [usize; N]) -> bool {
+    if shape.contains(&0) {
+        return true;
+    }
+    let mut axes: [(usize, usize); N] = core::array::from_fn(|i| {
+        (strides.get(i).copied().unwrap_or(0), shape.get(i).copied().unwrap_or(0))
+    });
+    axes.sort_unstable();
+    let mut span = 0usize;
+    for (stride, size) in axes {
+        if size > 1 {
+            if stride <= span {
+                return false;
+            }
+            span = span.saturating_add((size - 1).saturating_mul(stride));
+        }
+    }
+    true
+}
+
+impl<'a, T, const N: usize> View<'a, T, N> {
+    /// A contiguous operand, the last axis the closest.
+    ///
+    /// # Errors
+    /// If `data` is too short for `shape`.
+    ///
+    /// ```
+    /// let data = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+    /// let a = masktile::MatRef::new(&data, [2, 3])?;
+    /// assert_eq!(a.get([1, 0]), Some(&4.0));
+    /// assert_eq!(a.transposed().get([0, 1]), Some(&4.0));
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    pub fn new(data: &'a [T], shape: [usize; N]) -> Result<Self> {
+        Self::with_strides(data, shape, contiguous(shape)?)
+    }
+
+    /// An operand whose element `[i, j, ..]` is `data[i * strides[0] + j * strides[1] + ..]`.
+    /// A stride of 0 repeats an axis.
+    ///
+    /// # Errors
+    /// If `data` is too short, or the extent overflows.
+    pub fn with_strides(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
+        long_enough("data", data.len(), extent(shape, strides)?)?;
+        Ok(View { data, shape, strides })
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> [usize; N] {
+        self.shape
+    }
+
+    /// The strides of the axes.
+    pub fn strides(&self) -> [usize; N] {
+        self.strides
+    }
+
+    /// The element at `index`, if there is one.
+    pub fn get(&self, index: [usize; N]) -> Option<&'a T> {
+        offset(self.shape, self.strides, index).and_then(|offset| self.data.get(offset))
+    }
+
+    /// The first element's address; the rest is sizes and strides.
+    pub(crate) fn as_ptr(&self) -> *const T {
+        self.data.as_ptr()
+    }
+
+    /// Axis `axis` cut to `start..start + len`.
+    ///
+    /// # Errors
+    /// If there is no such axis, or it is shorter.
+    pub fn narrow(mut self, axis: usize, start: usize, len: usize) -> Result<Self> {
+        let skip = narrow(&mut self.shape, self.strides, axis, start, len)?;
+        self.data = self.data.get(skip..).unwrap_or(&[]);
+        Ok(self)
+    }
+}
+
+/// Cuts an axis; gives the elements to skip.
+fn narrow<const N: usize>(
+    shape: &mut [usize; N],
+    strides: [usize; N],
+    axis: usize,
+    start: usize,
+    len: usize,
+) -> Result<usize> {
+    let (Some(size), Some(stride)) = (shape.get_mut(axis), strides.get(axis)) else {
+        return Err(Error::new(
+            "axis",
+            ErrorKind::TooLarge { what: "axis", given: axis, limit: N - 1 },
+        ));
+    };
+    let end = start.saturating_add(len);
+    if end > *size {
+        return Err(Error::new(
+            "start + len",
+            ErrorKind::TooLarge { what: "end", given: end, limit: *size },
+        ));
+    }
+    *size = len;
+    // The product is inside the extent unless the axis is now empty, and then it names nothing.
+    Ok(start.saturating_mul(*stride))
+}
+
+fn offset<const N: usize>(
+    shape: [usize; N],
+    strides: [usize; N],
+    index: [usize; N],
+) -> Option<usize> {
+    let inside = index.iter().zip(shape).all(|(i, size)| *i < size);
+    inside.then(|| index.iter().zip(strides).map(|(i, stride)| i * stride).sum())
+}
+
+impl<'a, T> View<'a, T, 2> {
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// How many columns.
+    pub fn columns(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// The same numbers with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        let ([rows, columns], [row, column]) = (self.shape, self.strides);
+        View { data: self.data, shape: [columns, rows], strides: [column, row] }
+    }
+}
+
+impl<'a, T> From<View<'a, T, 2>> for View<'a, T, 4> {
+    /// One batch, one head.
+    fn from(m: View<'a, T, 2>) -> Self {
+        View { data: m.data, shape: with_ones(m.shape, 1), strides: with_ones(m.strides, 0) }
+    }
+}
+
+fn with_ones([a, b]: [usize; 2], leading: usize) -> [usize; 4] {
+    [leading, leading, a, b]
+}
+
+impl<T> View<'_, T, 4> {
+    /// The same numbers for every batch, head, query or key of `shape` along which this has but one.
+    ///
+    /// # Errors
+    /// If an axis is neither 1 nor as long as `shape`'s.
+    ///
+    /// ```
+    /// let one_row = [1u8, 1, 0];
+    /// let mask = masktile::TensorRef::new(&one_row, [1, 1, 1, 3])?.broadcast([2, 8, 5, 3])?;
+    /// assert_eq!(mask.get([1, 7, 4, 2]), Some(&0));
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    pub fn broadcast(mut self, shape: [usize; 4]) -> Result<Self> {
+        const AXES: [&str; 4] = ["batch", "heads", "tokens", "dim"];
+        let axes = self.shape.iter_mut().zip(&mut self.strides).zip(shape).zip(AXES);
+        for (((size, stride), wanted), what) in axes {
+            if *size == 1 && wanted != 1 {
+                (*size, *stride) = (wanted, 0);
+            }
+            crate::error::same("shape", what, *size, wanted)?;
+        }
+        Ok(self)
+    }
+
+    /// Tokens before heads, heads before tokens: exchanges the two axes, so that an operand laid
+    /// out batch x tokens x heads x dim is read as batch x heads x tokens x dim.
+    pub fn heads_and_tokens_swapped(mut self) -> Self {
+        self.shape.swap(1, 2);
+        self.strides.swap(1, 2);
+        self
+    }
+}
+
+impl<'a, T, const N: usize> ViewMut<'a, T, N> {
+    /// A contiguous output, the last axis the closest.
+    ///
+    /// # Errors
+    /// If `data` is too short for `shape`.
+    pub fn new(data: &'a mut [T], shape: [usize; N]) -> Result<Self> {
+        Self::with_strides(data, shape, contiguous(shape)?)
+    }
+
+    /// An output whose element `[i, j, ..]` is `data[i * strides[0] + j * strides[1] + ..]`.
+    ///
+    /// # Errors
+    /// If `data` is too short, the extent overflows, or two elements are the same number.
+    pub fn with_strides(data: &'a mut [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
+        long_enough("data", data.len(), extent(shape, strides)?)?;
+        if !distinct(shape, strides) {
+            return Err(Error::new("strides", ErrorKind::Overlap));
+        }
+        Ok(ViewMut { data, shape, strides })
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> [usize; N] {
+        self.shape
+    }
+
+    /// The strides of the axes.
+    pub fn strides(&self) -> [usize; N] {
+        self.strides
+    }
+
+    /// The same elements to read.
+    pub fn as_ref(&self) -> View<'_, T, N> {
+        View { data: self.data, shape: self.shape, strides: self.strides }
+    }
+
+    /// The same elements for a shorter time.
+    pub fn reborrow(&mut self) -> ViewMut<'_, T, N> {
+        ViewMut { data: self.data, shape: self.shape, strides: self.strides }
+    }
+
+    /// The element at `index`, if there is one.
+    pub fn get_mut(&mut self, index: [usize; N]) -> Option<&mut T> {
+        offset(self.shape, self.strides, index).and_then(|offset| self.data.get_mut(offset))
+    }
+
+    /// Axis `axis` cut to `start..start + len`.
+    ///
+    /// # Errors
+    /// If there is no such axis, or it is shorter.
+    pub fn narrow(mut self, axis: usize, start: usize, len: usize) -> Result<Self> {
+        let skip = narrow(&mut self.shape, self.strides, axis, start, len)?;
+        self.data = self.data.get_mut(skip..).unwrap_or(&mut []);
+        Ok(self)
+    }
+
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.data.as_mut_ptr()
+    }
+}
+
+impl<T> ViewMut<'_, T, 2> {
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// How many columns.
+    pub fn columns(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// The same numbers with rows and columns exchanged.
+    pub fn transposed(mut self) -> Self {
+        self.shape.swap(0, 1);
+        self.strides.swap(0, 1);
+        self
+    }
+}
+
+impl<'a, T> From<ViewMut<'a, T, 2>> for ViewMut<'a, T, 4> {
+    /// One batch, one head.
+    fn from(m: ViewMut<'a, T, 2>) -> Self {
+        ViewMut { data: m.data, shape: with_ones(m.shape, 1), strides: with_ones(m.strides, 0) }
+    }
+}
+
+impl<T> ViewMut<'_, T, 4> {
+    /// See [`View::heads_and_tokens_swapped`].
+    pub fn heads_and_tokens_swapped(mut self) -> Self {
+        self.shape.swap(1, 2);
+        self.strides.swap(1, 2);
+        self
+    }
+}

@@ -1,0 +1,64 @@
+//! Scratch memory. The core allocates nothing: an operation says how many floats it needs, and
+//! takes a slice at least as long. With feature `alloc`, [`Workspace`] is such memory that grows
+//! by itself and is used again.
+
+use crate::Result;
+use crate::error::long_enough;
+
+/// Scratch memory for an operation: a slice or array of f32 or, with feature `alloc`, a
+/// `Workspace`. Its content means nothing before or after.
+pub trait Scratch {
+    /// At least `len` floats.
+    ///
+    /// # Errors
+    /// If it has fewer and cannot grow.
+    fn floats(&mut self, len: usize) -> Result<&mut [f32]>;
+}
+
+impl Scratch for [f32] {
+    fn floats(&mut self, len: usize) -> Result<&mut [f32]> {
+        long_enough("workspace", self.len(), len)?;
+        Ok(self)
+    }
+}
+
+impl<const N: usize> Scratch for [f32; N] {
+    fn floats(&mut self, len: usize) -> Result<&mut [f32]> {
+        self.as_mut_slice().floats(len)
+    }
+}
+
+/// Scratch memory that grows to the largest size it was asked for and is used again.
+#[cfg(feature = "alloc")]
+#[derive(Debug, Default)]
+pub struct Workspace(alloc::vec::Vec<f32>);
+
+#[cfg(feature = "alloc")]
+impl Workspace {
+    /// Empty; it grows with the first operation.
+    pub const fn new() -> Self {
+        Workspace(alloc::vec::Vec::new())
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Scratch for Workspace {
+    fn floats(&mut self, len: usize) -> Result<&mut [f32]> {
+        if self.0.len() < len {
+            // What it held means nothing: no copy.
+            self.0.clear();
+            if self.0.try_reserve_exact(len).is_err() {
+                return long_enough("workspace", 0, len).map(|()| &mut [][..]);
+            }
+            self.0.resize(len, 0.0);
+        }
+        Ok(&mut self.0)
+    }
+}
+
+/// Workspaces for the threads of a rayon pool, cut from one piece.
+#[cfg(feature = "rayon")]
+pub(crate) fn run_parts(parts: usize, each: usize, part: impl Fn(usize, &mut [f32]) + Sync) {
+    use rayon::prelude::*;
+    (0..parts).into_par_iter().for_each(|index| part(index, &mut alloc::vec![0.0; each]));
+}
