@@ -1,0 +1,248 @@
+//! The exponential over every f32, and the primitives of every instruction set against scalar.
+
+mod common;
+
+use common::{Numbers, is_small, same_bits, vector_isas};
+use masktile_kernels::{Isa, LANES, Op, Simd, exp, run};
+
+/// Applies `exp` to each number.
+struct Exp<'a>(&'a mut [f32]);
+
+impl Op for Exp<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for chunk in self.0.chunks_mut(LANES) {
+            let n = chunk.len();
+            // SAFETY: the chunk has `n` numbers.
+            unsafe {
+                let x = s.load_first(chunk.as_ptr(), n);
+                s.store_first(chunk.as_mut_ptr(), n, exp::exp(s, x));
+            }
+        }
+    }
+}
+
+/// The same by the form for arguments that are not positive.
+struct ExpNonpositive<'a>(&'a mut [f32]);
+
+impl Op for ExpNonpositive<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        for chunk in self.0.chunks_mut(LANES) {
+            let n = chunk.len();
+            // SAFETY: the chunk has `n` numbers.
+            unsafe {
+                let x = s.load_first(chunk.as_ptr(), n);
+                s.store_first(chunk.as_mut_ptr(), n, exp::exp_nonpositive(s, x));
+            }
+        }
+    }
+}
+
+/// Distance from the true value in units of its last place.
+fn ulps(given: f32, x: f32) -> f64 {
+    let wanted = f64::from(x).exp();
+    if x.is_nan() {
+        return if given.is_nan() { 0.0 } else { f64::INFINITY };
+    }
+    if wanted < f64::from(f32::MIN_POSITIVE) {
+        // May flush to zero, and may be the smallest normal number just below it.
+        return if given == 0.0 || given == f32::MIN_POSITIVE { 0.0 } else { f64::INFINITY };
+    }
+    if wanted >= f64::from(f32::MAX) + f64::from(2f32.powi(103)) {
+        return if given == f32::INFINITY { 0.0 } else { f64::INFINITY };
+    }
+    let exponent = ((wanted.to_bits() >> 52) as i32 - 1023).min(127);
+    (f64::from(given) - wanted).abs() / 2f64.powi(exponent - 23)
+}
+
+/// Every bit pattern (every 257th where effort is small): the worst is at most 1 ulp.
+#[test]
+fn exp_is_within_an_ulp_over_every_f32() {
+    let step = if is_small() { 257 } else { 1 };
+    const PIECE: u64 = 1 << 16;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let worst = std::thread::scope(|scope| {
+        let worker = |first: u64| {
+            let mut worst = (0.0, 0.0);
+            for piece in (first..(1 << 32) / PIECE).step_by(workers as usize) {
+                let xs: Vec<f32> = (piece * PIECE..(piece + 1) * PIECE)
+                    .step_by(step)
+                    .map(|bits| f32::from_bits(bits as u32))
+                    .collect();
+                let mut ys = xs.clone();
+                run(Isa::detect(), Exp(&mut ys));
+                for (x, y) in xs.into_iter().zip(ys) {
+                    // The true value rounds to 1 here; no need of the slow function.
+                    let error =
+                        if x.abs() < 1e-9 { f64::from((y - 1.0).abs()) } else { ulps(y, x) };
+                    if error > worst.0 {
+                        worst = (error, x);
+                    }
+                }
+            }
+            worst
+        };
+        let handles: Vec<_> = (0..workers).map(|w| scope.spawn(move || worker(w))).collect();
+        handles
+            .into_iter()
+            .map(|h| h.join().unwrap())
+            .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
+    });
+    println!("exp: greatest error {:.4} ulp, at {:e}", worst.0, worst.1);
+    assert!(worst.0 <= 1.0, "{worst:?}");
+}
+
+/// Special values and a sample of all others have scalar's bits on every instruction set, and the
+/// form for nonpositive arguments agrees with the general one.
+#[test]
+fn exp_has_the_same_bits_everywhere() {
+    vector_isas();
+    let mut xs: Vec<f32> =
+        (0..1 << 20).map(|i: u32| f32::from_bits(i.wrapping_mul(4099))).collect();
+    xs.extend([0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN]);
+    xs.extend([
+        -87.336_54,
+        -87.336_55,
+        88.722_84,
+        88.722_85,
+        88.0,
+        -0.5,
+        1e-45,
+        f32::from_bits(0x7f80_0001),
+    ]);
+    let mut scalar = xs.clone();
+    run(Isa::SCALAR, Exp(&mut scalar));
+    for isa in Isa::available() {
+        let mut given = xs.clone();
+        run(isa, Exp(&mut given));
+        assert!(same_bits(&given, &scalar), "{isa}");
+        let mut nonpositive: Vec<f32> = xs.iter().map(|x| if *x > 0.0 { -x } else { *x }).collect();
+        let mut general = nonpositive.clone();
+        run(isa, ExpNonpositive(&mut nonpositive));
+        run(isa, Exp(&mut general));
+        assert!(same_bits(&nonpositive, &general), "{isa}, nonpositive");
+    }
+}
+
+/// Each primitive on the given lanes, written one after the other.
+struct Primitives<'a> {
+    a: &'a [f32; LANES],
+    b: &'a [f32; LANES],
+    c: &'a [f32; LANES],
+}
+
+impl Op for Primitives<'_> {
+    type Out = Vec<f32>;
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> Vec<f32> {
+        let mut out = Vec::new();
+        let mut write = |v: S::V| {
+            let mut lanes = [0.0; LANES];
+            // SAFETY: the array has 16 numbers.
+            unsafe { s.store(lanes.as_mut_ptr(), v) };
+            out.extend(lanes);
+        };
+        // SAFETY: as above.
+        let load = |x: &[f32; LANES]| unsafe { s.load(x.as_ptr()) };
+        let (a, b, c) = (load(self.a), load(self.b), load(self.c));
+        let show = |m: S::M| s.select(m, s.splat(1.0), s.splat(0.0));
+        for v in [s.add(a, b), s.sub(a, b), s.mul(a, b), s.fma(a, b, c), s.max(a, b), s.shl23(a)] {
+            write(v);
+        }
+        let less = s.lt(a, b);
+        write(s.select(less, a, b));
+        write(show(s.not(less)));
+        write(show(s.and(less, s.lt(b, c))));
+        for row in
+            s.transpose(core::array::from_fn(|i| s.add(s.splat(i as f32 * 16.0), load(&STEPS))))
+        {
+            write(row);
+        }
+        for n in 0..=LANES + 1 {
+            write(show(s.first(n)));
+            let present = n.min(LANES);
+            // Exactly as long as may be touched; the guard-page test proves the end.
+            let source = self.a[..present].to_vec();
+            let mut target = [7.0; LANES];
+            let bytes: Vec<u8> = source.iter().map(|x| u8::from(*x > 0.0) * 128).collect();
+            // SAFETY: source and bytes have `min(n, 16)` numbers, the target 16.
+            unsafe {
+                write(s.load_first(source.as_ptr(), n));
+                write(show(s.nonzero_bytes(bytes.as_ptr(), n)));
+                s.store_first(target.as_mut_ptr(), n, b);
+            }
+            write(load(&target));
+        }
+        out.push(s.sum(a));
+        out.push(s.largest(s.max(a, s.splat(f32::MIN))));
+        out
+    }
+}
+
+const STEPS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// A model in plain f32 of what [`Primitives`] begins with.
+fn model(a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> Vec<f32> {
+    type F = fn(f32, f32, f32) -> f32;
+    let functions: [F; 9] = [
+        |a, b, _| a + b,
+        |a, b, _| a - b,
+        |a, b, _| a * b,
+        |a, b, c| a.mul_add(b, c),
+        |a, b, _| if a > b { a } else { b },
+        |a, _, _| f32::from_bits(a.to_bits() << 23),
+        |a, b, _| if a < b { a } else { b },
+        |a, b, _| if a < b { 0.0 } else { 1.0 },
+        |a, b, c| if a < b && b < c { 1.0 } else { 0.0 },
+    ];
+    let mut out = Vec::new();
+    for f in functions {
+        out.extend((0..LANES).map(|i| f(a[i], b[i], c[i])));
+    }
+    for j in 0..LANES {
+        out.extend((0..LANES).map(|i| (i * 16 + j) as f32));
+    }
+    out
+}
+
+#[test]
+fn primitives_are_scalar_arithmetic() {
+    let special = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MAX,
+        f32::MIN,
+        f32::MIN_POSITIVE,
+        1e-45,
+        -1e-45,
+        1.5,
+        16_777_215.0,
+        0.1,
+        f32::EPSILON,
+    ];
+    let mut numbers = Numbers::new(3);
+    for round in 0..400 {
+        let mut pick = || {
+            core::array::from_fn(|_| {
+                let plain = numbers.one() * 10f32.powi(numbers.below(20) as i32 - 10);
+                if round % 2 == 0 { special[numbers.below(special.len())] } else { plain }
+            })
+        };
+        let (a, b, c) = (pick(), pick(), pick());
+        let scalar = run(Isa::SCALAR, Primitives { a: &a, b: &b, c: &c });
+        let wanted = model(&a, &b, &c);
+        assert!(same_bits(&scalar[..wanted.len()], &wanted), "{a:?} {b:?} {c:?}");
+        for isa in Isa::available() {
+            let given = run(isa, Primitives { a: &a, b: &b, c: &c });
+            common::assert_same_bits(&given, &scalar, format_args!("{isa} {a:?} {b:?} {c:?}"));
+        }
+    }
+}
