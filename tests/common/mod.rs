@@ -169,12 +169,19 @@ impl MaskData {
         ]
     }
 
-    /// The bias that a mask of [`MaskData::masks`] adds.
-    pub fn bias_of(&self, mask: &Mask<'_>, at: Shape) -> f64 {
+    /// `score` with the biases that `mask` adds, each sum rounded as by the library if `R` is f32.
+    pub fn biased<R: From<f32> + std::ops::Add<Output = R>>(
+        &self,
+        mask: &Mask<'_>,
+        at: Shape,
+        score: R,
+    ) -> R {
         match mask {
-            Mask::Bias(bias) => f64::from(*bias.get(at).unwrap()),
-            Mask::All(masks) => masks.iter().map(|mask| self.bias_of(mask, at)).sum(),
-            _ => 0.0,
+            Mask::Bias(bias) => score + R::from(*bias.get(at).unwrap()),
+            Mask::All(masks) => {
+                masks.iter().fold(score, |score, mask| self.biased(mask, at, score))
+            }
+            _ => score,
         }
     }
 
