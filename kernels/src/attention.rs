@@ -16,7 +16,7 @@ use crate::gemm::{
 };
 use crate::isa::{Isa, run};
 use crate::mask::{Grid, Plan, Row};
-use crate::row::{Cells, Run, exp_pass, fill, log_sum_exp, mask_pass, max_pass};
+use crate::row::{Cells, RowMask, Run, exp_pass, fill, log_sum_exp, mask_pass, max_pass};
 use crate::simd::{LANES, Op, Simd};
 
 /// Keys of a block. Part of the numbers' contract: another length gives other roundings.
@@ -423,8 +423,9 @@ impl<S: Simd> Group<'_, S> {
             }
             let (max, sum) = if x.plan.is_elementwise() {
                 let run = Run { columns: min(run.columns, x.keys - block.start), ..run };
-                let at = self.position(first + r);
-                let max = mask_pass(s, read, scores, run, x.scale, x.plan, at, block.start);
+                let row = self.position(first + r);
+                let mask = RowMask { plan: x.plan, row, key: block.start };
+                let max = mask_pass(s, read, scores, run, x.scale, mask);
                 (max, exp_pass(s, read, scores, run, 1.0, max))
             } else {
                 let max = max_pass(s, read, run, x.scale);

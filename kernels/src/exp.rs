@@ -12,7 +12,7 @@ use crate::simd::Simd;
 /// Adding it rounds to an integer and leaves `n + 127` in the low bits: 1.5 * 2^23 + 127.
 const ROUND: f32 = 12_583_039.0;
 /// `ln 2` rounded to 9 bits, so that `n` times it is exact, and the rest.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Below it the result is under the smallest normal number: `ln(2^-126)`, rounded up.
 const SMALLEST: f32 = -87.336_54;

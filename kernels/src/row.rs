@@ -51,6 +51,15 @@ pub(crate) struct Cells<P> {
     pub stride: usize,
 }
 
+/// Where a row of scores stands among the masks.
+#[derive(Clone, Copy)]
+pub(crate) struct RowMask<'a> {
+    pub plan: &'a Plan<'a>,
+    pub row: Row,
+    /// The key of column 0.
+    pub key: usize,
+}
+
 /// The greatest of `scale * score` over the run, or the least finite number if that is more.
 /// NaN is passed over: it shows in the sum.
 ///
@@ -71,7 +80,7 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
 }
 
 /// Writes `scale * score + bias`, or -infinity where masked, and returns the greatest as
-/// [`max_pass`] does. `key` is the key of column 0.
+/// [`max_pass`] does.
 ///
 /// # Safety
 /// The cells of `row` are valid for reading, of `out` for writing (they may be the same), and the
@@ -83,9 +92,7 @@ pub(crate) unsafe fn mask_pass<S: Simd>(
     out: Cells<*mut f32>,
     run: Run,
     scale: f32,
-    plan: &Plan<'_>,
-    at: Row,
-    key: usize,
+    mask: RowMask<'_>,
 ) -> f32 {
     let scale = s.splat(scale);
     let mut max = s.splat(f32::MIN);
@@ -94,7 +101,7 @@ pub(crate) unsafe fn mask_pass<S: Simd>(
         // SAFETY: `present` lanes exist, in the row and in the matrices.
         unsafe {
             let v = load_strided(s, row.p.wrapping_add(c * row.stride), row.stride, n);
-            let v = plan.apply(s, at, key + c, n, s.mul(v, scale));
+            let v = mask.plan.apply(s, mask.row, mask.key + c, n, s.mul(v, scale));
             let v = run.keep(s, c, v, f32::NEG_INFINITY);
             store_strided(s, out.p.wrapping_add(c * out.stride), out.stride, n, v);
             max = s.max(v, max);

@@ -7,7 +7,9 @@
 
 use crate::isa::{Isa, run};
 use crate::mask::{Grid, Plan, Row};
-use crate::row::{Cells, Run, exp_pass, fill, log_sum_exp, mask_pass, max_pass, scale_pass};
+use crate::row::{
+    Cells, RowMask, Run, exp_pass, fill, log_sum_exp, mask_pass, max_pass, scale_pass,
+};
 use crate::simd::{Op, Simd};
 
 /// A softmax over the keys of `[batch, heads, queries, keys]`. Strides count elements.
@@ -92,7 +94,8 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
         fill(s, probs, end, columns, 0.0);
         let (max, sum) = if x.plan.is_elementwise() {
             let masked = Cells { p: probs.p.cast_const(), stride: probs.stride };
-            let max = mask_pass(s, scores, probs, run, x.scale, x.plan, at, 0);
+            let mask = RowMask { plan: x.plan, row: at, key: 0 };
+            let max = mask_pass(s, scores, probs, run, x.scale, mask);
             (max, exp_pass(s, masked, probs, run, 1.0, max))
         } else {
             let max = max_pass(s, scores, run, x.scale);

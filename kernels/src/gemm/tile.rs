@@ -62,7 +62,7 @@ pub(crate) unsafe fn run_tile<S: Simd>(s: S, tile: &Tile) {
 /// [`run_tile`]'s, and `ROWS` is `tile.rows`.
 #[inline(always)]
 unsafe fn by_columns<S: Simd, const ROWS: usize>(s: S, tile: &Tile) {
-    let masked = !tile.b_padded && tile.columns % LANES != 0;
+    let masked = !tile.b_padded && !tile.columns.is_multiple_of(LANES);
     let two = S::NV > 1 && tile.columns > LANES;
     let packed = matches!(tile.a, A::Packed(_));
     match (two, packed, masked) {

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The tests on aarch64 under QEMU: once with all that QEMU has, once as a Cortex-A53, which raises
+# SIGILL on every extension beyond NEON. Tables of cases are thinned, for emulation is slow.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=ci/debian-cargo.sh
+. ci/debian-cargo.sh
+
+export MASKTILE_TEST_EFFORT=small
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+for cpu in max cortex-a53; do
+    echo "== aarch64, -cpu $cpu"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $cpu -L /usr/aarch64-linux-gnu"
+    debian_cargo test -Zbuild-std=std,panic_abort,test --target aarch64-unknown-linux-gnu \
+        -p masktile -p masktile-kernels --lib --tests --features rayon
+done

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Installs what the aarch64 and bare-metal checks need, on Debian 12: Debian's own compiler with the
+# library's sources (from which other targets' standard libraries are built), a linker and libc for
+# aarch64, and QEMU to run it. Does nothing where all of it is installed.
+set -euo pipefail
+
+packages=(rustc-web cargo-web rust-web-src qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    echo "all cross tools are installed"
+    exit 0
+fi
+apt-get update
+DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
