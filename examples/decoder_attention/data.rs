@@ -22,10 +22,11 @@ pub const DIM: usize = 32;
 pub const WIDTH: usize = HEADS * DIM;
 pub const SHAPE: [usize; 4] = [BATCH, HEADS, TOKENS, DIM];
 
-/// The file's tensors by name, and the real length of each sentence.
+/// The file's tensors by name, the sentences they were made of and their lengths in tokens.
 pub struct Layer {
     f32s: HashMap<String, Vec<f32>>,
     f64s: HashMap<String, Vec<f64>>,
+    sentences: Vec<String>,
     pub lengths: Vec<usize>,
 }
 
@@ -33,7 +34,12 @@ impl Layer {
     pub fn read(path: &str) -> Result<Self, Box<dyn Error>> {
         let bytes = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
         let file = SafeTensors::deserialize(&bytes)?;
-        let mut layer = Layer { f32s: HashMap::new(), f64s: HashMap::new(), lengths: Vec::new() };
+        let mut layer = Layer {
+            f32s: HashMap::new(),
+            f64s: HashMap::new(),
+            sentences: sentences(&bytes)?,
+            lengths: Vec::new(),
+        };
         for (name, tensor) in file.iter() {
             let data = tensor.data();
             match tensor.dtype() {
@@ -66,11 +72,30 @@ impl Layer {
     /// The tokens of a sentence as text, one for each that is no padding.
     pub fn pieces(&self, sentence: usize) -> Result<Vec<&'static str>, Box<dyn Error>> {
         let pieces: Vec<_> = PIECES.get(sentence).ok_or("no such sentence")?.split(' ').collect();
-        if self.lengths.get(sentence) != Some(&pieces.len()) {
+        let given = self.sentences.get(sentence).map(|text| bare(text));
+        if self.lengths.get(sentence) != Some(&pieces.len()) || given != Some(spelled(&pieces)) {
             return Err("the sentences are not those of the file".into());
         }
         Ok(pieces)
     }
+}
+
+/// The sentences in the file's metadata, one a line.
+fn sentences(bytes: &[u8]) -> Result<Vec<String>, Box<dyn Error>> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    let lines = header.metadata().as_ref().and_then(|texts| texts.get("sentences"));
+    Ok(lines.ok_or("no sentences in the metadata")?.lines().map(str::to_owned).collect())
+}
+
+/// What pieces spell, without the spaces that they do not tell.
+fn spelled(pieces: &[&str]) -> String {
+    let words = pieces.iter().filter(|piece| !["[CLS]", "[SEP]"].contains(piece));
+    words.map(|piece| piece.strip_prefix("##").unwrap_or(piece)).collect()
+}
+
+/// A text as the tokenizer sees it, in lower case, without its spaces.
+fn bare(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect()
 }
 
 /// The bytes in groups of `N`.

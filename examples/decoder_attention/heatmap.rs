@@ -9,6 +9,8 @@ use crate::data::{DIM, Layer, SHAPE, TOKENS};
 
 const CELL: usize = 22;
 const MARGIN: usize = 100;
+/// As wide as the title and its explanation.
+const LEAST_WIDTH: usize = 420;
 
 /// Causal self-attention of one head over one sentence, as SVG.
 pub fn svg(layer: &Layer, sentence: usize, head: usize) -> Result<String, Box<dyn Error>> {
@@ -45,7 +47,7 @@ fn draw(pieces: &[&str], probs: &[f32], title: &str) -> Result<String, Box<dyn E
     let n = pieces.len();
     let side = MARGIN + n * CELL + 20;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{side}\" height=\"{height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n\
          <defs><pattern id=\"masked\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
          <path d=\"M0 6L6 0\" stroke=\"#ccc\"/></pattern></defs>\n\
@@ -53,6 +55,7 @@ fn draw(pieces: &[&str], probs: &[f32], title: &str) -> Result<String, Box<dyn E
          <text x=\"10\" y=\"20\" font-size=\"14\">{title}</text>\n\
          <text x=\"10\" y=\"38\" fill=\"#555\">rows: queries, columns: keys; \
          darker: more; hatched: masked</text>\n",
+        width = side.max(LEAST_WIDTH),
         height = side + 30,
     );
     let top = MARGIN + 30;

@@ -52,9 +52,9 @@ struct Outcome {
 
 type Res<T> = Result<T, Box<dyn Error>>;
 
-/// The products have 384 terms of size about 1 and sums up to about 10: f32 rounds at 5e-7 each.
+/// Chains of 384 fused multiply-adds, half an ulp each, 2.4e-7 for sums below 8; measured: 3.1e-6.
 const PRODUCT_BOUND: f64 = 2e-5;
-/// Values are of size about 1 and probabilities sum to 1.
+/// Probabilities sum to 1 and values are below 4; measured: 7.6e-7.
 const ATTENTION_BOUND: f64 = 3e-6;
 
 fn main() -> ExitCode {
@@ -102,23 +102,31 @@ fn run(options: &Options) -> Res<bool> {
 /// Prints a row of the table; whether all of it is as it should be.
 fn report(outcome: &Outcome, isa: Isa, same: bool) -> bool {
     let pairs = outcome.output.iter().zip(&outcome.reference);
-    let error = pairs.map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, f64::max);
-    // Written so that a NaN fails.
-    let small = outcome.output.len() == outcome.reference.len()
-        && error <= outcome.bound
-        && outcome.output.iter().all(|x| x.is_finite());
+    let error = pairs.map(|(x, y)| (f64::from(*x) - y).abs()).fold(0.0, greatest);
+    // A NaN is within no bound.
+    let small = outcome.output.len() == outcome.reference.len() && error <= outcome.bound;
     let seconds = outcome.time.as_secs_f64();
     println!(
-        "{:<34} {:<7} {:>7.1} us {:>9.1} {:>10.1e}  {}{}",
+        "{:<34} {:<7} {:>7.1} us {:>9} {:>10.1e}  {}{}",
         outcome.name,
         isa,
         seconds * 1e6,
-        outcome.flops as f64 / seconds / 1e9,
+        gflops(outcome.flops, seconds),
         error,
         if same { "yes" } else { "NO" },
         if small { String::new() } else { format!("  ERROR OVER {:.0e}", outcome.bound) },
     );
     small && same
+}
+
+/// The greater of two errors; NaN, once seen, stays (`f64::max` would forget it).
+fn greatest(worst: f64, error: f64) -> f64 {
+    if error > worst || error.is_nan() { error } else { worst }
+}
+
+/// Billions a second, or a dash for an operation that computes nothing.
+fn gflops(flops: usize, seconds: f64) -> String {
+    if flops == 0 { "-".to_owned() } else { format!("{:.1}", flops as f64 / seconds / 1e9) }
 }
 
 /// The median time of a run, of as many as fit 50 ms and at least 30.

@@ -45,12 +45,11 @@ pub(crate) struct Tile {
 /// reading, those of C for writing, and C overlaps none of the others.
 #[inline(always)]
 pub(crate) unsafe fn run_tile<S: Simd>(s: S, tile: &Tile) {
-    // An arm whose rows the instruction set has no tile for is never compiled.
     macro_rules! by_rows {
         ($($rows:literal)*) => {
             match tile.rows {
                 // SAFETY: the caller's, and the constants are the tile's own.
-                $( $rows if $rows <= S::MR => unsafe { by_columns::<S, $rows>(s, tile) }, )*
+                $( $rows => unsafe { by_columns::<S, $rows>(s, tile) }, )*
                 _ => {}
             }
         };
@@ -70,7 +69,6 @@ unsafe fn by_columns<S: Simd, const ROWS: usize>(s: S, tile: &Tile) {
         (false, false, true) => s.run(Body::<ROWS, 1, false, true>(tile)),
         (false, true, false) => s.run(Body::<ROWS, 1, true, false>(tile)),
         (false, true, true) => s.run(Body::<ROWS, 1, true, true>(tile)),
-        _ if S::NV == 1 => {}
         (true, false, false) => s.run(Body::<ROWS, 2, false, false>(tile)),
         (true, false, true) => s.run(Body::<ROWS, 2, false, true>(tile)),
         (true, true, false) => s.run(Body::<ROWS, 2, true, false>(tile)),
@@ -88,6 +86,10 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const MASKED: bool>
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
+        // Constants: a tile that this instruction set does not have compiles to nothing.
+        if ROWS > S::MR || NV > S::NV {
+            return;
+        }
         let t = self.0;
         let last = NV - 1;
         let last_columns = t.columns - last * LANES;

@@ -221,6 +221,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Out {
+        // Never inlined: each kernel is compiled once, however many places call it.
+        #[inline(never)]
         #[target_feature(enable = "avx2,fma,f16c")]
         fn inner<O: Op>(s: Avx2, op: O) -> O::Out {
             op.eval(s)

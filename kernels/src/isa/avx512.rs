@@ -164,6 +164,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Out {
+        // Never inlined: each kernel is compiled once, however many places call it.
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
         fn inner<O: Op>(s: Avx512, op: O) -> O::Out {
             op.eval(s)

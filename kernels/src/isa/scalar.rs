@@ -45,6 +45,7 @@ impl Fma for X86Fma {
     }
     #[inline(always)]
     fn run<O: Op>(s: Scalar<Self>, op: O) -> O::Out {
+        #[inline(never)]
         #[target_feature(enable = "fma")]
         fn inner<O: Op>(s: Scalar<X86Fma>, op: O) -> O::Out {
             op.eval(s)
@@ -52,6 +53,13 @@ impl Fma for X86Fma {
         // SAFETY: holding the token proves the feature.
         unsafe { inner(s, op) }
     }
+}
+
+/// A function of its own: inlined into every lane of every loop it would be most of the program.
+#[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+#[inline(never)]
+fn software_fma(a: f32, b: f32, c: f32) -> f32 {
+    libm::fmaf(a, b, c)
 }
 
 /// What the target was compiled with.
@@ -73,7 +81,7 @@ impl Fma for TargetFma {
             r
         }
         #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
-        libm::fmaf(a, b, c)
+        software_fma(a, b, c)
     }
     #[inline(always)]
     fn run<O: Op>(s: Scalar<Self>, op: O) -> O::Out {
