@@ -141,9 +141,42 @@ fn share_of_peak(criterion: &mut Criterion) {
             product / peak
         );
     }
+    causal_over_full(rounds);
     criterion.bench_function("fma peak", |bencher| {
         bencher.iter(|| fma_peak(Isa::detect(), black_box(0.4)));
     });
+}
+
+/// Prints what causal attention takes of full attention's time: half of the work and the diagonal.
+fn causal_over_full(rounds: usize) {
+    let shape = [1, 8, 512, 64];
+    let [q, k, v] = [4, 5, 6].map(|seed| numbers(8 * 512 * 64, seed));
+    let mut out = vec![0.0; q.len()];
+    let (mut other_out, mut workspace, mut other) =
+        (out.clone(), Workspace::new(), Workspace::new());
+    for isa in Isa::available().filter(|isa| *isa != Isa::SCALAR) {
+        let attend = |mask: Mask<'_>, out: &mut [f32], workspace: &mut Workspace| {
+            let view = |data| TensorRef::new(data, shape).unwrap();
+            Attention::new(view(&q), view(&k), view(&v))
+                .mask(mask)
+                .isa(isa)
+                .run(&mut TensorMut::new(out, shape).unwrap(), workspace)
+                .unwrap();
+        };
+        let [full, causal] = interleaved(
+            rounds,
+            [&mut || attend(Mask::None, &mut out, &mut workspace), &mut || {
+                attend(Causal::top_left().into(), &mut other_out, &mut other);
+            }],
+        );
+        let gflops = |time: Duration| 4.0 * (8 * 512 * 512 * 64) as f64 / time.as_secs_f64() / 1e9;
+        println!(
+            "causal over full/8x512x512x64/{isa}: {:.2} of its time, {:.1} and {:.1} GFLOP/s",
+            causal.as_secs_f64() / full.as_secs_f64(),
+            gflops(causal),
+            gflops(full)
+        );
+    }
 }
 
 criterion_group!(benches, share_of_peak, matmul, softmax, attention);
