@@ -1,6 +1,6 @@
 //! The instruction sets: which there are, which the machine has, and the one dispatcher.
 //!
-//! A new one is a file here, a [`Kind`], and an arm wherever the compiler then asks for it.
+//! A new one is a file here, a `Kind`, and an arm wherever the compiler then asks for it.
 
 use crate::simd::Op;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
