@@ -23,7 +23,9 @@ pub fn join_as_row(encoder: MatRef<'_>, previous: &[f32], joined: &mut MatMut<'_
     same("previous", "length", previous.len(), d)?;
     same("joined", "rows", joined.rows(), n.saturating_add(1))?;
     same("joined", "columns", joined.columns(), d)?;
-    fill(joined, |[i, j]| if i < n { encoder.get([i, j]) } else { previous.get(j) });
+    let previous = MatRef::new(previous, [1, d])?;
+    copy(encoder, joined.reborrow().narrow(0, 0, n)?);
+    copy(previous, joined.reborrow().narrow(0, n, 1)?);
     Ok(())
 }
 
@@ -48,16 +50,31 @@ pub fn join_as_columns(
     let [n, d] = encoder.shape();
     same("joined", "rows", joined.rows(), n)?;
     same("joined", "columns", joined.columns(), d.saturating_add(previous.len()))?;
-    fill(joined, |[i, j]| if j < d { encoder.get([i, j]) } else { previous.get(j - d) });
+    let every_row = MatRef::with_strides(previous, [n, previous.len()], [0, 1])?;
+    copy(encoder, joined.reborrow().narrow(1, 0, d)?);
+    copy(every_row, joined.reborrow().narrow(1, d, previous.len())?);
     Ok(())
 }
 
-/// Writes `element` of each position that has one.
-fn fill<'a>(out: &mut MatMut<'_>, element: impl Fn([usize; 2]) -> Option<&'a f32>) {
-    for i in 0..out.rows() {
-        for j in 0..out.columns() {
-            if let (Some(place), Some(x)) = (out.get_mut([i, j]), element([i, j])) {
-                *place = *x;
+/// Copies `from` to `to`, of the same shape.
+fn copy<'f, 't>(from: impl Into<TensorRef<'f>>, to: impl Into<TensorMut<'t>>) {
+    let (from, mut to) = (from.into(), to.into());
+    let [batch, heads, tokens, dim] = from.shape();
+    for b in 0..batch {
+        for h in 0..heads {
+            for t in 0..tokens {
+                if let (Some(to), Some(from)) = (to.row_mut([b, h, t, 0]), from.row([b, h, t, 0])) {
+                    for (place, number) in to.iter_mut().zip(from) {
+                        *place = *number;
+                    }
+                    continue;
+                }
+                for x in 0..dim {
+                    let at = [b, h, t, x];
+                    if let (Some(place), Some(number)) = (to.get_mut(at), from.get(at)) {
+                        *place = *number;
+                    }
+                }
             }
         }
     }
@@ -144,8 +161,8 @@ impl<'a> KvCache<'a> {
             let kind = ErrorKind::TooLarge { what: "tokens", given, limit };
             return Err(Error::new("keys", kind));
         }
-        copy(keys, &mut self.keys, self.len);
-        copy(values, &mut self.values, self.len);
+        copy(keys, self.keys.reborrow().narrow(2, self.len, tokens)?);
+        copy(values, self.values.reborrow().narrow(2, self.len, tokens)?);
         self.len += tokens;
         Ok(())
     }
@@ -164,21 +181,4 @@ impl<'a> KvCache<'a> {
 fn first_tokens<'v>(view: &'v TensorMut<'_>, len: usize) -> TensorRef<'v> {
     // `len` never exceeds the axis.
     view.as_ref().narrow(2, 0, len).unwrap_or(view.as_ref())
-}
-
-fn copy(from: TensorRef<'_>, to: &mut TensorMut<'_>, first: usize) {
-    let [batch, heads, tokens, dim] = from.shape();
-    for b in 0..batch {
-        for h in 0..heads {
-            for t in 0..tokens {
-                for x in 0..dim {
-                    if let (Some(place), Some(number)) =
-                        (to.get_mut([b, h, first + t, x]), from.get([b, h, t, x]))
-                    {
-                        *place = *number;
-                    }
-                }
-            }
-        }
-    }
 }

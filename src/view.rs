@@ -119,6 +119,11 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         offset(self.shape, self.strides, index).and_then(|offset| self.data.get(offset))
     }
 
+    /// The last axis from `index` on, where it is contiguous.
+    pub(crate) fn row(&self, index: [usize; N]) -> Option<&'a [T]> {
+        self.data.get(row(self.shape, self.strides, index)?)
+    }
+
     /// The first element's address; the rest is sizes and strides.
     pub(crate) fn as_ptr(&self) -> *const T {
         self.data.as_ptr()
@@ -168,6 +173,17 @@ fn offset<const N: usize>(
 ) -> Option<usize> {
     let inside = index.iter().zip(shape).all(|(i, size)| *i < size);
     inside.then(|| index.iter().zip(strides).map(|(i, stride)| i * stride).sum())
+}
+
+/// Where the last axis from `index` on lies, if it is contiguous.
+fn row<const N: usize>(
+    shape: [usize; N],
+    strides: [usize; N],
+    index: [usize; N],
+) -> Option<core::ops::Range<usize>> {
+    let start = offset(shape, strides, index)?;
+    let len = shape.last()? - index.last()?;
+    (strides.last() == Some(&1)).then_some(start..start + len)
 }
 
 impl<'a, T> View<'a, T, 2> {
@@ -286,6 +302,11 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         let skip = narrow(&mut self.shape, self.strides, axis, start, len)?;
         self.data = self.data.get_mut(skip..).unwrap_or(&mut []);
         Ok(self)
+    }
+
+    /// The last axis from `index` on, where it is contiguous.
+    pub(crate) fn row_mut(&mut self, index: [usize; N]) -> Option<&mut [T]> {
+        self.data.get_mut(row(self.shape, self.strides, index)?)
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
