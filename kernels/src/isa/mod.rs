@@ -92,16 +92,6 @@ impl Isa {
     pub const fn name(self) -> &'static str {
         self.0.name()
     }
-
-    /// Rows and columns of the register tile of the matrix product.
-    pub const fn tile(self) -> (usize, usize) {
-        match self.0 {
-            Kind::Scalar => scalar::TILE,
-            Kind::Neon => (6, 16),
-            Kind::Avx2 => (6, 16),
-            Kind::Avx512 => (14, 32),
-        }
-    }
 }
 
 impl core::fmt::Debug for Isa {

@@ -5,9 +5,6 @@
 
 use crate::simd::{LANES, Op, Simd, fold_lanes, sealed::Sealed};
 
-/// Rows and columns of the register tile.
-pub(super) const TILE: (usize, usize) = (4, 16);
-
 /// One way to a fused multiply-add.
 trait Fma: Copy + Send + Sync + 'static {
     fn fma(self, a: f32, b: f32, c: f32) -> f32;
@@ -102,7 +99,7 @@ fn lanes<T>(f: impl Fn(usize) -> T) -> [T; LANES] {
 impl<F: Fma> Simd for Scalar<F> {
     type V = [f32; LANES];
     type M = [bool; LANES];
-    const MR: usize = TILE.0;
+    const MR: usize = 4;
     const NV: usize = 1;
 
     #[inline(always)]
