@@ -1,16 +1,22 @@
 //! The instruction sets: which there are, which the machine has, and the one dispatcher.
 //!
 //! A new one is a file here, a `Kind`, and an arm wherever the compiler then asks for it.
+//!
+//! An x86-64 target without SSE2 (`x86_64-unknown-none`) computes floats in software, and the
+//! compiler cannot mix that with vector registers: it has scalar code alone.
 
 use crate::simd::Op;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(
+    all(target_arch = "x86_64", target_feature = "sse2"),
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
 use crate::simd::Simd;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod cpuid;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
@@ -52,11 +58,11 @@ impl Kind {
         match self {
             Kind::Scalar => true,
             Kind::Neon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Kind::Avx2 => cpuid::features().avx2,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Kind::Avx512 => cpuid::features().avx512,
-            #[cfg(not(target_arch = "x86_64"))]
+            #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
             Kind::Avx2 | Kind::Avx512 => false,
         }
     }
@@ -111,10 +117,10 @@ impl core::fmt::Display for Isa {
 #[inline]
 pub fn run<O: Op>(isa: Isa, op: O) -> O::Out {
     match isa.0 {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         // SAFETY: an `Isa` of this kind exists only where `is_available` said so.
         Kind::Avx512 => unsafe { avx512::Avx512::assume() }.run(op),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         // SAFETY: as above.
         Kind::Avx2 => unsafe { avx2::Avx2::assume() }.run(op),
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]

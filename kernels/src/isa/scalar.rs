@@ -20,7 +20,7 @@ impl<F> Sealed for Scalar<F> {}
 /// Evaluates `op` in scalar code.
 #[inline]
 pub(super) fn run<O: Op>(op: O) -> O::Out {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     if super::cpuid::features().fma {
         return Scalar(X86Fma(())).run(op);
     }
@@ -28,11 +28,11 @@ pub(super) fn run<O: Op>(op: O) -> O::Out {
 }
 
 /// The x86 instruction, made only where CPUID has it.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 #[derive(Clone, Copy)]
 struct X86Fma(());
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 impl Fma for X86Fma {
     #[inline(always)]
     fn fma(self, a: f32, b: f32, c: f32) -> f32 {
