@@ -1,4 +1,4 @@
-//! What the benchmarks share: the limit that this machine sets, measured in the same run.
+//! What the benchmarks share: the limits that this machine sets, measured in the same run.
 
 use masktile_kernels::{Isa, Op, Simd, run};
 
@@ -40,6 +40,30 @@ fn chains<S: Simd, const N: usize>(s: S, x: f32, steps: usize) -> f32 {
         }
     }
     acc.into_iter().map(|v| s.sum(v)).sum()
+}
+
+/// Reads all of `data` by vectors; returns a number that depends on every float of each whole
+/// 64 of them.
+pub fn read(isa: Isa, data: &[f32]) -> f32 {
+    run(isa, Read(data))
+}
+
+struct Read<'a>(&'a [f32]);
+
+impl Op for Read<'_> {
+    type Out = f32;
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> f32 {
+        const LANES: usize = masktile_kernels::LANES;
+        let mut acc = [s.splat(0.0); 4];
+        for part in self.0.as_chunks::<{ 4 * LANES }>().0 {
+            for (v, lanes) in acc.iter_mut().zip(part.as_chunks::<LANES>().0) {
+                // SAFETY: `lanes` are 16 floats.
+                *v = s.add(*v, unsafe { s.load(lanes.as_ptr()) });
+            }
+        }
+        acc.into_iter().map(|v| s.sum(v)).sum()
+    }
 }
 
 /// Numbers in -1 .. 1, none zero (xorshift).
