@@ -6,7 +6,7 @@ use masktile_kernels::{attention as kernel, mask::Grid};
 pub use masktile_kernels::attention::KEY_BLOCK;
 
 use crate::Result;
-use crate::error::{Error, ErrorKind, same};
+use crate::error::{Error, ErrorKind, same_shape};
 use crate::isa::{self, Isa};
 use crate::mask::Mask;
 use crate::softmax::{lse_pointer, row_count};
@@ -147,21 +147,15 @@ impl<'a> Attention<'a> {
                 let workspace = workspace.as_mut_ptr();
                 kernel::attention(isa, &attention, at(index), at(index + 1), workspace);
             }
-        });
-        Ok(())
+        })
     }
 
     fn sizes(&self, out: &TensorMut<'_>) -> Result<Sizes> {
         let [batch, heads, queries, dim] = self.q.shape();
         let [_, kv_heads, keys, _] = self.k.shape();
         let value_dim = self.v.shape()[3];
-        let check = |argument, given: [usize; 4], wanted: [usize; 4]| {
-            let axes = ["batch", "heads", "tokens", "dim"];
-            given
-                .into_iter()
-                .zip(wanted)
-                .zip(axes)
-                .try_for_each(|((given, wanted), what)| same(argument, what, given, wanted))
+        let check = |argument, given, wanted| {
+            same_shape(argument, ["batch", "heads", "tokens", "dim"], given, wanted)
         };
         check("k", self.k.shape(), [batch, kv_heads, keys, dim])?;
         check("v", self.v.shape(), [batch, kv_heads, keys, value_dim])?;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::isa::Name;
+use crate::isa::{Isa, Name};
 
 /// An argument that an operation cannot take. No output was touched.
 ///
@@ -58,6 +58,17 @@ pub enum ErrorKind {
         /// The limit.
         limit: usize,
     },
+    /// Memory that holds no packed matrix, or one of another version.
+    NotPacked,
+    /// A matrix packed for other instruction sets.
+    PackedFor {
+        /// Columns of a panel, as packed.
+        given: usize,
+        /// Columns of a panel that the instruction set reads.
+        wanted: usize,
+        /// The instruction set.
+        isa: Isa,
+    },
     /// Sizes and strides whose extent is no `usize`.
     Overflow,
     /// Two elements of an output would be the same number in memory.
@@ -97,6 +108,17 @@ pub(crate) fn same(
     Err(Error::new(argument, ErrorKind::Size { what, given, wanted }))
 }
 
+/// An error unless the sizes are those wanted; `axes` names them.
+pub(crate) fn same_shape<const N: usize>(
+    argument: &'static str,
+    axes: [&'static str; N],
+    given: [usize; N],
+    wanted: [usize; N],
+) -> crate::Result<()> {
+    let sizes = given.into_iter().zip(wanted).zip(axes);
+    sizes.into_iter().try_for_each(|((given, wanted), what)| same(argument, what, given, wanted))
+}
+
 /// An error if a slice of `given` is shorter than `wanted`.
 pub(crate) fn long_enough(
     argument: &'static str,
@@ -124,6 +146,15 @@ impl fmt::Display for Error {
             }
             ErrorKind::TooLarge { what, given, limit } => {
                 write!(f, "{what}: given {given}, wanted at most {limit}")
+            }
+            ErrorKind::NotPacked => {
+                write!(f, "given memory that holds no packed matrix of this version, wanted one")
+            }
+            ErrorKind::PackedFor { given, wanted, isa } => {
+                write!(
+                    f,
+                    "given panels of {given} columns, wanted {wanted}, which {isa} reads: pack for it"
+                )
             }
             ErrorKind::Overflow => {
                 write!(f, "extent: given sizes and strides over usize::MAX, wanted less")

@@ -6,7 +6,7 @@
 //! | to do | see |
 //! | --- | --- |
 //! | describe memory | [`View`], [`ViewMut`]; [`MatRef`], [`MatMut`] for matrices, [`TensorRef`], [`TensorMut`] for batch x heads x tokens x dim |
-//! | multiply | [`Matmul`] |
+//! | multiply | [`Matmul`]; [`PackedB`] for a weight packed once, [`Activation`] for what follows |
 //! | mask | [`mask`] |
 //! | softmax | [`Softmax`] |
 //! | attention | [`Attention`] |
@@ -19,6 +19,7 @@ pub mod error;
 pub mod isa;
 pub mod mask;
 pub mod matmul;
+pub mod packed;
 pub mod softmax;
 pub mod view;
 pub mod workspace;
@@ -32,7 +33,9 @@ pub use isa::Isa;
 #[doc(inline)]
 pub use mask::{BoolMask, Causal, Mask};
 #[doc(inline)]
-pub use matmul::Matmul;
+pub use matmul::{Activation, Matmul};
+#[doc(inline)]
+pub use packed::PackedB;
 #[doc(inline)]
 pub use softmax::Softmax;
 #[doc(inline)]

@@ -32,7 +32,7 @@
 use masktile_kernels::mask::{Bool, Grid, MAX_OF_A_SORT, Plan, Range};
 
 use crate::Result;
-use crate::error::{Error, ErrorKind, same};
+use crate::error::{Error, ErrorKind, same, same_shape};
 use crate::view::TensorRef;
 
 /// What is kept, of scores that are batch x heads x queries x keys.
@@ -231,10 +231,5 @@ fn bottom_right(queries: usize, keys: usize) -> isize {
 }
 
 fn fits(given: Shape, wanted: Shape) -> Result<()> {
-    let axes = ["batch", "heads", "queries", "keys"];
-    given
-        .into_iter()
-        .zip(wanted)
-        .zip(axes)
-        .try_for_each(|((given, wanted), what)| same("mask", what, given, wanted))
+    same_shape("mask", ["batch", "heads", "queries", "keys"], given, wanted)
 }

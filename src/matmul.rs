@@ -1,11 +1,17 @@
-//! The matrix product `C = alpha A B + beta C + bias`.
+//! The matrix product `C = alpha A B + beta C`, and what becomes of its elements.
 
-use masktile_kernels::gemm;
+use core::marker::PhantomData;
+
+use masktile_kernels::gemm::{self, Each, Epilogue, Gemm, Operand};
+
+#[doc(inline)]
+pub use masktile_kernels::gemm::Activation;
 
 use crate::Result;
-use crate::error::same;
+use crate::error::{same, same_shape};
 use crate::isa::{self, Isa};
-use crate::view::{MatMut, MatRef};
+use crate::packed::PackedB;
+use crate::view::{View, ViewMut};
 use crate::workspace::Scratch;
 
 /// Floats of workspace for an m x k by k x n product, whatever the machine and the strides.
@@ -19,40 +25,88 @@ pub const fn workspace_len(m: usize, n: usize, k: usize) -> usize {
     gemm::workspace(m, n, k)
 }
 
-/// `C = alpha A B + beta C + bias` for f32 of any strides: A is m x k, B is k x n, C is m x n,
-/// `bias` one number a column.
+/// `C = clamp(activation(scale (alpha A B + beta C) + bias) + residual)` for f32 of any strides:
+/// A is m x k, B is k x n, C and the residual are m x n, scale and bias are one number a column.
+/// All but A and B are left out where they are not given.
 ///
 /// Every element is one chain of fused multiply-adds over k in order: it has the same bits on
-/// every instruction set, whatever the other rows and columns.
+/// every instruction set, whatever the other rows and columns. Each step behind it is rounded by
+/// itself, in the order above.
+///
+/// With views of more than two axes (`batch x rows x columns`, or with heads between) it is one
+/// product for each index of the leading axes. B may have 1 there, or no such axes but be
+/// [packed](Matmul::packed): then all share it.
 ///
 /// Method: K. Goto and R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, 2008.
 ///
 /// ```
-/// use masktile::{MatMut, MatRef, Matmul};
+/// use masktile::{Activation, MatMut, MatRef, Matmul};
 ///
 /// let x = [1.0, 2.0, 3.0, 4.0];                           // 2 tokens x 2
 /// let w = [1.0, 0.0, 0.0, 1.0, 1.0, 1.0];                 // 3 out x 2 in, as frameworks store it
 /// let mut y = [0.0; 6];
 /// Matmul::new(MatRef::new(&x, [2, 2])?, MatRef::new(&w, [3, 2])?.transposed())
-///     .bias(&[10.0, 20.0, 30.0])
+///     .bias(&[10.0, 20.0, -30.0])
+///     .activation(Activation::Relu)
 ///     .run(&mut MatMut::new(&mut y, [2, 3])?, &mut [0.0; masktile::matmul::workspace_len(2, 3, 2)])?;
-/// assert_eq!(y, [11.0, 22.0, 33.0, 13.0, 24.0, 37.0]);
+/// assert_eq!(y, [11.0, 22.0, 0.0, 13.0, 24.0, 0.0]);
 /// # Ok::<(), masktile::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Matmul<'a> {
-    a: MatRef<'a>,
-    b: MatRef<'a>,
+#[derive(Clone, Copy)]
+pub struct Matmul<'a, const N: usize = 2> {
+    a: View<'a, f32, N>,
+    b: Right<'a, N>,
     alpha: f32,
     beta: f32,
+    scale: Option<&'a [f32]>,
     bias: Option<&'a [f32]>,
+    activation: Activation,
+    residual: Option<View<'a, f32, N>>,
+    clamp: Option<(f32, f32)>,
+    each: Option<Each<'a>>,
     isa: Option<Isa>,
 }
 
-impl<'a> Matmul<'a> {
+/// The right-hand matrix.
+#[derive(Clone, Copy, Debug)]
+enum Right<'a, const N: usize> {
+    View(View<'a, f32, N>),
+    Packed(PackedB<'a>),
+}
+
+impl<const N: usize> core::fmt::Debug for Matmul<'_, N> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let shape = self.a.shape();
+        f.debug_struct("Matmul").field("a", &shape).field("b", &self.b).finish_non_exhaustive()
+    }
+}
+
+impl<'a, const N: usize> Matmul<'a, N> {
     /// `C = A B`.
-    pub fn new(a: MatRef<'a>, b: MatRef<'a>) -> Self {
-        Matmul { a, b, alpha: 1.0, beta: 0.0, bias: None, isa: None }
+    pub fn new(a: View<'a, f32, N>, b: View<'a, f32, N>) -> Self {
+        Self::with(a, Right::View(b))
+    }
+
+    /// `C = A B` with a B that was packed before, the same for all indices of leading axes.
+    pub fn packed(a: View<'a, f32, N>, b: PackedB<'a>) -> Self {
+        Self::with(a, Right::Packed(b))
+    }
+
+    fn with(a: View<'a, f32, N>, b: Right<'a, N>) -> Self {
+        const { assert!(N >= 2, "a matrix has rows and columns") };
+        Matmul {
+            a,
+            b,
+            alpha: 1.0,
+            beta: 0.0,
+            scale: None,
+            bias: None,
+            activation: Activation::None,
+            residual: None,
+            clamp: None,
+            each: None,
+            isa: None,
+        }
     }
 
     /// A factor of A, by which its elements are multiplied before the product. Default 1.
@@ -67,9 +121,55 @@ impl<'a> Matmul<'a> {
         self
     }
 
-    /// A number for each column of C, added last.
+    /// A factor for each column of C, as a quantised weight has.
+    pub fn scale(mut self, scale: &'a [f32]) -> Self {
+        self.scale = Some(scale);
+        self
+    }
+
+    /// A number for each column of C, added to the product.
     pub fn bias(mut self, bias: &'a [f32]) -> Self {
         self.bias = Some(bias);
+        self
+    }
+
+    /// A function of each element, after the bias.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// A matrix as large as C, added after the activation.
+    pub fn residual(mut self, residual: View<'a, f32, N>) -> Self {
+        self.residual = Some(residual);
+        self
+    }
+
+    /// The least and the greatest result, after the residual. NaN stays NaN.
+    pub fn clamp(mut self, least: f32, greatest: f32) -> Self {
+        self.clamp = Some((least, greatest));
+        self
+    }
+
+    /// Your own last step: called as `f(row, column, elements)` once for every finished element,
+    /// with contiguous elements of one row from that column on, some at a time, in no given order
+    /// and from any of the threads that run parts. Rows count on through the leading axes.
+    ///
+    /// ```
+    /// use masktile::{MatMut, MatRef, Matmul};
+    /// let (a, b, mut c) = ([1.0, 2.0], [3.0, 4.0], [0.0; 4]);
+    /// Matmul::new(MatRef::new(&a, [2, 1])?, MatRef::new(&b, [1, 2])?)
+    ///     .each(&|row, column, elements| {
+    ///         for (j, x) in elements.iter_mut().enumerate() {
+    ///             *x += (100 * row + 10 * (column + j)) as f32;
+    ///         }
+    ///     })
+    ///     .run(&mut MatMut::new(&mut c, [2, 2])?, &mut masktile::Workspace::new())?;
+    /// assert_eq!(c, [3.0, 14.0, 106.0, 118.0]);
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    pub fn each(mut self, f: Each<'a>) -> Self {
+        self.each = Some(f);
         self
     }
 
@@ -82,17 +182,50 @@ impl<'a> Matmul<'a> {
     /// Computes C. `workspace` holds at least [`workspace_len`] floats.
     ///
     /// # Errors
-    /// If shapes do not fit, the bias or the workspace is too short, or `MASKTILE_ISA` names no
-    /// available instruction set; C is untouched then.
-    pub fn run<W: Scratch + ?Sized>(&self, c: &mut MatMut<'_>, workspace: &mut W) -> Result<()> {
-        let gemm = self.checked(c)?;
-        let isa = isa::or_current(self.isa)?;
-        let workspace = workspace.floats(workspace_len(gemm.m, gemm.n, gemm.k))?;
-        // SAFETY: the views hold every element that the sizes and strides name; C is borrowed
-        // mutably, so it overlaps nothing, and its elements are distinct by construction. The
-        // workspace is as long as `workspace_len` says.
-        unsafe { gemm::gemm(isa, &gemm, workspace.as_mut_ptr()) };
+    /// If shapes do not fit, scale, bias or the workspace is too short, B was packed for another
+    /// instruction set, or `MASKTILE_ISA` names no available one; C is untouched then.
+    pub fn run<W: Scratch + ?Sized>(
+        &self,
+        c: &mut ViewMut<'_, f32, N>,
+        workspace: &mut W,
+    ) -> Result<()> {
+        let job = self.checked(c)?;
+        let workspace = workspace.floats(job.workspace_len())?;
+        // SAFETY: `checked`, and the workspace is as long as asked.
+        unsafe { job.run(0, 1, workspace.as_mut_ptr()) };
         Ok(())
+    }
+
+    /// The product as `parts` pieces of work for the threads of your own pool: each writes its own
+    /// elements of C, and the bits are those of [`Matmul::run`], whatever `parts` is. A piece may
+    /// be empty. None may be left out.
+    ///
+    /// # Errors
+    /// As [`Matmul::run`].
+    ///
+    /// ```
+    /// use masktile::{MatMut, MatRef, Matmul, Workspace};
+    /// let (a, b, mut c) = ([1.5; 64 * 8], [2.0; 8 * 64], [0.0; 64 * 64]);
+    /// let product = Matmul::new(MatRef::new(&a, [64, 8])?, MatRef::new(&b, [8, 64])?);
+    /// std::thread::scope(|scope| {
+    ///     for part in product.parts(&mut MatMut::new(&mut c, [64, 64])?, 2)? {
+    ///         scope.spawn(move || part.run(&mut Workspace::new()));
+    ///     }
+    ///     Ok::<(), masktile::Error>(())
+    /// })?;
+    /// assert_eq!(c, [24.0; 64 * 64]);
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    pub fn parts<'c>(
+        &self,
+        c: &'c mut ViewMut<'_, f32, N>,
+        parts: usize,
+    ) -> Result<impl ExactSizeIterator<Item = Part<'c, N>> + use<'a, 'c, N>>
+    where
+        'a: 'c,
+    {
+        let job = self.checked(c)?;
+        Ok((0..parts).map(move |index| Part { job, index, parts, c: PhantomData }))
     }
 
     /// Computes C on the current rayon pool, in at most as many parts as it has threads. The bits
@@ -101,32 +234,88 @@ impl<'a> Matmul<'a> {
     /// # Errors
     /// As [`Matmul::run`].
     #[cfg(feature = "rayon")]
-    pub fn run_rayon(&self, c: &mut MatMut<'_>) -> Result<()> {
+    pub fn run_rayon(&self, c: &mut ViewMut<'_, f32, N>) -> Result<()> {
         // Under about 50 microseconds of one core a second one is not worth waking.
         const WORTH_A_THREAD: usize = 2 << 20;
-        let gemm = self.checked(c)?;
-        let isa = isa::or_current(self.isa)?;
-        let work = gemm.m.saturating_mul(gemm.n).saturating_mul(gemm.k);
+        let job = self.checked(c)?;
+        let Gemm { m, n, k, .. } = job.gemm;
+        let work = [n, k, job.batches()].iter().fold(m, |work, size| work.saturating_mul(*size));
         let parts = rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1);
-        let len = workspace_len(gemm.m, gemm.n, gemm.k);
-        crate::workspace::run_parts(parts, len, |index, workspace| {
+        crate::workspace::run_parts(parts, job.workspace_len(), |index, workspace| {
             // SAFETY: as in `run`; parts are disjoint in C, and each has its own workspace.
-            unsafe { gemm::gemm(isa, &gemm.part(index, parts), workspace.as_mut_ptr()) }
-        });
-        Ok(())
+            unsafe { job.run(index, parts, workspace.as_mut_ptr()) }
+        })
     }
 
-    fn checked(&self, c: &mut MatMut<'_>) -> Result<gemm::Gemm> {
-        let ([m, k], [k_b, n]) = (self.a.shape(), self.b.shape());
+    /// What to compute, all checks done: every element that it names is in a view of its own.
+    fn checked<'c>(&self, c: &mut ViewMut<'_, f32, N>) -> Result<Job<'c, N>>
+    where
+        'a: 'c,
+    {
+        let isa = isa::or_current(self.isa)?;
+        let shape = c.shape();
+        let [m, n] = last_two(shape);
+        let [a_m, k] = last_two(self.a.shape());
+        let (b_shape, b_strides, b, panels) = match &self.b {
+            Right::View(b) => (b.shape(), b.strides(), b.as_ptr(), false),
+            Right::Packed(b) => {
+                let shape = core::array::from_fn(|axis| match (N - axis, b.shape()) {
+                    (2, [k, _]) => k,
+                    (1, [_, n]) => n,
+                    _ => 1,
+                });
+                (shape, [0; N], b.panels(isa)?, true)
+            }
+        };
+        let [k_b, n_b] = last_two(b_shape);
         same("b", "rows", k_b, k)?;
-        same("c", "rows", c.rows(), m)?;
-        same("c", "columns", c.columns(), n)?;
-        if let Some(bias) = self.bias {
-            same("bias", "length", bias.len(), n)?;
+        same("c", "rows", m, a_m)?;
+        same("c", "columns", n, n_b)?;
+        let mut b_lead = b_strides;
+        for axis in 0..N - 2 {
+            let (wanted, given) = (self.a.shape()[axis], b_shape[axis]);
+            same("c", "batch", shape[axis], wanted)?;
+            if given == 1 {
+                b_lead[axis] = 0;
+            } else {
+                same("b", "batch", given, wanted)?;
+            }
         }
-        let ([a_row, a_col], [b_row, b_col]) = (self.a.strides(), self.b.strides());
-        let [c_row, c_col] = c.strides();
-        Ok(gemm::Gemm {
+        let by_column = |argument, operand: Option<&'a [f32]>| match operand {
+            Some(operand) => same(argument, "length", operand.len(), n).map(|()| Operand {
+                data: operand.as_ptr(),
+                row: 0,
+                column: 1,
+            }),
+            None => Ok(Operand::NONE),
+        };
+        let (scale, bias) = (by_column("scale", self.scale)?, by_column("bias", self.bias)?);
+        let (mut residual, mut residual_lead) = (Operand::NONE, [0; N]);
+        if let Some(view) = &self.residual {
+            let axes = core::array::from_fn(|axis| match N - axis {
+                1 => "columns",
+                2 => "rows",
+                _ => "batch",
+            });
+            same_shape("residual", axes, view.shape(), shape)?;
+            residual_lead = view.strides();
+            let [row, column] = last_two(residual_lead);
+            residual = Operand { data: view.as_ptr(), row, column };
+        }
+        let [a_row, a_col] = last_two(self.a.strides());
+        let [b_row, b_col] = last_two(b_strides);
+        let c_strides = c.strides();
+        let [c_row, c_col] = last_two(c_strides);
+        let epilogue = Epilogue {
+            scale,
+            bias,
+            activation: self.activation,
+            residual,
+            clamp: self.clamp,
+            each: self.each,
+            origin: (0, 0),
+        };
+        let gemm = Gemm {
             m,
             n,
             k,
@@ -134,14 +323,137 @@ impl<'a> Matmul<'a> {
             a: self.a.as_ptr(),
             a_row,
             a_col,
-            b: self.b.as_ptr(),
+            b,
             b_row,
             b_col,
+            panels,
             beta: self.beta,
             c: c.as_mut_ptr(),
             c_row,
             c_col,
-            bias: self.bias.map_or(core::ptr::null(), <[f32]>::as_ptr),
-        })
+            epilogue,
+        };
+        let mut lead = shape;
+        lead[N - 2..].fill(1);
+        let strides = [self.a.strides(), b_lead, c_strides, residual_lead];
+        Ok(Job { gemm, isa, lead, strides }.merged())
     }
+}
+
+/// A piece of a product, for any thread; see [`Matmul::parts`].
+#[must_use = "C lacks this part until it is run"]
+pub struct Part<'c, const N: usize = 2> {
+    job: Job<'c, N>,
+    index: usize,
+    parts: usize,
+    c: PhantomData<&'c mut f32>,
+}
+
+impl<const N: usize> Part<'_, N> {
+    /// Computes the piece. `workspace` holds at least [`workspace_len`] floats and is this
+    /// thread's alone.
+    ///
+    /// # Errors
+    /// If the workspace is too short; the piece is not computed then.
+    pub fn run<W: Scratch + ?Sized>(self, workspace: &mut W) -> Result<()> {
+        let workspace = workspace.floats(self.job.workspace_len())?;
+        // SAFETY: `Matmul::checked`; parts are disjoint in C, which is borrowed as long as they
+        // live, and each is run once.
+        unsafe { self.job.run(self.index, self.parts, workspace.as_mut_ptr()) };
+        Ok(())
+    }
+}
+
+/// A checked product: one [`Gemm`] for each index of the leading axes.
+#[derive(Clone, Copy)]
+struct Job<'a, const N: usize> {
+    gemm: Gemm<'a>,
+    isa: Isa,
+    /// The leading axes; the last two are 1.
+    lead: [usize; N],
+    /// Of A, B, C and the residual.
+    strides: [[usize; N]; 4],
+}
+
+impl<'a, const N: usize> Job<'a, N> {
+    fn batches(&self) -> usize {
+        // No overflow: A has as many elements.
+        self.lead.iter().product()
+    }
+
+    fn workspace_len(&self) -> usize {
+        workspace_len(self.gemm.m, self.gemm.n, self.gemm.k)
+    }
+
+    /// One product of many rows, where all share B and rows follow on from batch to batch.
+    fn merged(mut self) -> Self {
+        let [a, b, c, residual] = self.strides;
+        for axis in (0..N - 2).rev() {
+            let (len, g) = (self.lead[axis], &self.gemm);
+            let follows = |lead: [usize; N], row: usize| lead[axis] == row.wrapping_mul(g.m);
+            let merges = b[axis] == 0
+                && follows(a, g.a_row)
+                && follows(c, g.c_row)
+                && (g.epilogue.residual.data.is_null()
+                    || follows(residual, g.epilogue.residual.row));
+            if len != 1 && !merges {
+                break;
+            }
+            self.gemm.m = self.gemm.m.wrapping_mul(len);
+            self.lead[axis] = 1;
+        }
+        self
+    }
+
+    /// The product at batch `index`.
+    fn batch(&self, index: usize) -> Gemm<'a> {
+        let (mut rest, mut offsets) = (index, [0usize; 4]);
+        for axis in (0..N - 2).rev() {
+            let len = self.lead[axis].max(1);
+            let at = rest % len;
+            rest /= len;
+            for (offset, strides) in offsets.iter_mut().zip(self.strides) {
+                *offset += at * strides[axis];
+            }
+        }
+        let [a, b, c, residual] = offsets;
+        let mut gemm = self.gemm;
+        gemm.a = gemm.a.wrapping_add(a);
+        gemm.b = gemm.b.wrapping_add(b);
+        gemm.c = gemm.c.wrapping_add(c);
+        gemm.epilogue.origin.0 = index * gemm.m;
+        let operand = &mut gemm.epilogue.residual;
+        if !operand.data.is_null() {
+            operand.data = operand.data.wrapping_add(residual);
+        }
+        gemm
+    }
+
+    /// Computes part `index` of `parts`.
+    ///
+    /// # Safety
+    /// The views that [`Matmul::checked`] saw are still borrowed, C by nobody who uses this part of
+    /// it; `workspace` is valid for writing [`Job::workspace_len`] floats.
+    unsafe fn run(&self, index: usize, parts: usize, workspace: *mut f32) {
+        let batches = self.batches();
+        if N == 2 || batches == 1 {
+            let gemm = if parts == 1 { self.gemm } else { self.gemm.part(index, parts) };
+            // SAFETY: `checked`: sizes and strides name elements of the views alone; C is borrowed
+            // mutably, so it overlaps nothing, and its elements are distinct by construction.
+            return unsafe { gemm::gemm(self.isa, &gemm, workspace) };
+        }
+        // Each batch in as many pieces as give every part one.
+        let pieces = parts.div_ceil(batches.max(1)).max(1);
+        let at = |index: usize| (batches * pieces * index).checked_div(parts).unwrap_or(0);
+        for piece in at(index)..at(index + 1) {
+            let gemm = self.batch(piece / pieces).part(piece % pieces, pieces);
+            // SAFETY: as above; other batches are other elements of the views.
+            unsafe { gemm::gemm(self.isa, &gemm, workspace) };
+        }
+    }
+}
+
+/// The sizes or strides of rows and columns.
+fn last_two<const N: usize>(all: [usize; N]) -> [usize; 2] {
+    [all[N - 2], all[N - 1]]
 }

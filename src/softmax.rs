@@ -3,7 +3,7 @@
 use masktile_kernels::{mask::Grid, softmax as kernel};
 
 use crate::Result;
-use crate::error::{Error, ErrorKind, long_enough, same};
+use crate::error::{Error, ErrorKind, long_enough, same_shape};
 use crate::isa::{self, Isa};
 use crate::mask::Mask;
 use crate::view::{TensorMut, TensorRef};
@@ -91,9 +91,7 @@ impl<'a> Softmax<'a> {
     ) -> Result<()> {
         let (scores, mut probs) = (scores.into(), probs.into());
         let axes = ["batch", "heads", "queries", "keys"];
-        for ((given, wanted), what) in probs.shape().into_iter().zip(scores.shape()).zip(axes) {
-            same("probs", what, given, wanted)?;
-        }
+        same_shape("probs", axes, probs.shape(), scores.shape())?;
         let scores = Grid { data: scores.as_ptr(), strides: scores.strides() };
         self.run_checked(scores, &mut probs)
     }

@@ -56,9 +56,27 @@ impl Scratch for Workspace {
     }
 }
 
-/// Workspaces for the threads of a rayon pool, cut from one piece.
+/// Runs the parts on the current rayon pool, each with a workspace of `len` floats that its
+/// thread keeps for the next time.
 #[cfg(feature = "rayon")]
-pub(crate) fn run_parts(parts: usize, each: usize, part: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn run_parts(
+    parts: usize,
+    len: usize,
+    part: impl Fn(usize, &mut [f32]) + Sync,
+) -> Result<()> {
+    use core::cell::Cell;
+
     use rayon::prelude::*;
-    (0..parts).into_par_iter().for_each(|index| part(index, &mut alloc::vec![0.0; each]));
+
+    std::thread_local! {
+        static KEPT: Cell<Workspace> = const { Cell::new(Workspace::new()) };
+    }
+    let run = |index| {
+        // Taken, not borrowed: a part may find itself running another in its midst.
+        let mut workspace = KEPT.take();
+        let result = workspace.floats(len).map(|floats| part(index, floats));
+        KEPT.set(workspace);
+        result
+    };
+    if parts == 1 { run(0) } else { (0..parts).into_par_iter().try_for_each(run) }
 }

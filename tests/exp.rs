@@ -149,17 +149,22 @@ impl Op for Primitives<'_> {
         let load = |x: &[f32; LANES]| unsafe { s.load(x.as_ptr()) };
         let (a, b, c) = (load(self.a), load(self.b), load(self.c));
         let show = |m: S::M| s.select(m, s.splat(1.0), s.splat(0.0));
-        for v in [s.add(a, b), s.sub(a, b), s.mul(a, b), s.fma(a, b, c), s.max(a, b), s.shl23(a)] {
+        let arithmetic = [s.add(a, b), s.sub(a, b), s.mul(a, b), s.div(a, b), s.fma(a, b, c)];
+        for v in arithmetic.into_iter().chain([s.max(a, b), s.shl23(a), s.copysign(a, b)]) {
             write(v);
         }
         let less = s.lt(a, b);
         write(s.select(less, a, b));
         write(show(s.not(less)));
         write(show(s.and(less, s.lt(b, c))));
-        for row in
-            s.transpose(core::array::from_fn(|i| s.add(s.splat(i as f32 * 16.0), load(&STEPS))))
-        {
-            write(row);
+        // 16 rows of 5 numbers, read from the second number of each on.
+        let rows: Vec<f32> = (0..16 * 5).map(|i| i as f32).collect();
+        // SAFETY: the last number read is that at 1 + 15 * 5 + 3, the last of the 80; `a` has 16.
+        unsafe {
+            for column in s.columns4(rows.as_ptr().add(1), 5) {
+                write(column);
+            }
+            write(s.fma_at::<15>(self.a.as_ptr(), b, c));
         }
         for n in 0..=LANES + 1 {
             write(show(s.first(n)));
@@ -182,18 +187,18 @@ impl Op for Primitives<'_> {
     }
 }
 
-const STEPS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
-
 /// A model in plain f32 of what [`Primitives`] begins with.
 fn model(a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> Vec<f32> {
     type F = fn(f32, f32, f32) -> f32;
-    let functions: [F; 9] = [
+    let functions: [F; 11] = [
         |a, b, _| a + b,
         |a, b, _| a - b,
         |a, b, _| a * b,
+        |a, b, _| a / b,
         |a, b, c| a.mul_add(b, c),
         |a, b, _| if a > b { a } else { b },
         |a, _, _| f32::from_bits(a.to_bits() << 23),
+        |a, b, _| a.copysign(b),
         |a, b, _| if a < b { a } else { b },
         |a, b, _| if a < b { 0.0 } else { 1.0 },
         |a, b, c| if a < b && b < c { 1.0 } else { 0.0 },
@@ -202,9 +207,10 @@ fn model(a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> Vec<f32> {
     for f in functions {
         out.extend((0..LANES).map(|i| f(a[i], b[i], c[i])));
     }
-    for j in 0..LANES {
-        out.extend((0..LANES).map(|i| (i * 16 + j) as f32));
+    for column in 1..5 {
+        out.extend((0..LANES).map(|i| (i * 5 + column) as f32));
     }
+    out.extend((0..LANES).map(|i| a[15].mul_add(b[i], c[i])));
     out
 }
 

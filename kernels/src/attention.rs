@@ -12,7 +12,7 @@
 //! and weighted value while they are in L1, and blocks that the masks rule out are skipped.
 
 use crate::gemm::{
-    A, MAX_MR, MAX_NR, Panel, Tile, load_strided, pack_panel, run_tile, store_strided,
+    A, B, MAX_MR, MAX_NR, Panel, Tile, load_strided, min, pack_panel, run_tile, store_strided,
 };
 use crate::isa::{Isa, run};
 use crate::mask::{Grid, Plan, Row};
@@ -23,10 +23,6 @@ use crate::simd::{LANES, Op, Simd};
 pub const KEY_BLOCK: usize = 256;
 /// Query rows that share a packed block of keys, a multiple of every tile's rows.
 const GROUP: usize = 168;
-
-const fn min(a: usize, b: usize) -> usize {
-    if a < b { a } else { b }
-}
 
 /// Where the parts of the workspace lie, in floats from its start.
 struct Layout {
@@ -368,13 +364,11 @@ impl<S: Simd> Group<'_, S> {
                         columns: min(nr, block.end - c),
                         depth: x.dim,
                         a: A::Packed(self.at(first * x.dim)),
-                        b: self.at(l.keys + c * x.dim),
-                        b_row: nr,
-                        b_padded: true,
+                        b: B::Padded(self.at(l.keys + c * x.dim), nr),
+                        ahead: 0,
                         beta: 0.0,
                         c: self.at(l.scores + c),
                         c_row: l.block,
-                        bias: core::ptr::null(),
                     },
                 );
             }
@@ -393,13 +387,15 @@ impl<S: Simd> Group<'_, S> {
                         columns: min(nr, x.value_dim - c),
                         depth: block.end - block.first,
                         a: A::Rows(self.at(l.scores + block.first), l.block),
-                        b: values.wrapping_add(c),
-                        b_row,
-                        b_padded: x.v.strides[3] != 1,
+                        b: if x.v.strides[3] == 1 {
+                            B::Rows(values.wrapping_add(c), b_row)
+                        } else {
+                            B::Padded(values.wrapping_add(c), b_row)
+                        },
+                        ahead: 0,
                         beta: 0.0,
                         c: self.at(l.weighted + c),
                         c_row: l.width,
-                        bias: core::ptr::null(),
                     },
                 );
             }

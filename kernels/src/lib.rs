@@ -3,7 +3,8 @@
 //!
 //! Most users want the crate `masktile`, which checks shapes and calls these functions.
 //!
-//! * One generic body per operation: [`gemm`], [`softmax`], [`attention`].
+//! * One generic body per operation: [`gemm`], [`softmax`], [`attention`]; functions of one vector
+//!   in [`exp`] and [`activation`].
 //! * One file per instruction set under `isa/`, each a type that implements [`Simd`].
 //! * [`run`] chooses the instruction set once per call.
 //!
@@ -24,6 +25,7 @@
 //!   heads or batches are computed beside it, or by how many threads.
 #![no_std]
 
+pub mod activation;
 pub mod attention;
 pub mod exp;
 pub mod gemm;

@@ -34,6 +34,9 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     const MR: usize;
     /// Vectors (of 16 columns) in a row of the register tile: 1 or 2.
     const NV: usize;
+    /// Rows of the register tile one vector wide that takes B by columns, which holds four
+    /// vectors of B beside its sums: at most 16.
+    const MR_BY_COLUMNS: usize;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;
@@ -43,6 +46,10 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`, rounded to nearest as IEEE 754 wants it.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The bits of `a` with the sign bit of `b`; NaN and zero have signs like any other number.
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `if a > b { a } else { b }`: a NaN in `a` gives `b`.
@@ -60,8 +67,6 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     /// The bits of each lane shifted left by 23, as a float: turns a biased exponent in the low
     /// bits into a power of two.
     fn shl23(self, a: Self::V) -> Self::V;
-    /// Row `i`, lane `j` becomes row `j`, lane `i`.
-    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
 
     /// The sum of the lanes by halving: lane `i` takes lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
     fn sum(self, a: Self::V) -> f32;
@@ -88,6 +93,26 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     /// # Safety
     /// `p` is valid for writing `min(n, 16)` floats.
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V);
+    /// Four columns of 16 rows of contiguous numbers: lane `i` of vector `c` is `p[i * stride + c]`.
+    ///
+    /// # Safety
+    /// `p + i * stride` is valid for reading 4 floats for `i < 16`.
+    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4];
+    /// `p[I] * b + c`, rounded once, the first factor in every lane.
+    ///
+    /// # Safety
+    /// `p + I` is valid for reading a float.
+    #[inline(always)]
+    unsafe fn fma_at<const I: usize>(self, p: *const f32, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: the caller's.
+        self.fma(self.splat(unsafe { p.add(I).read() }), b, c)
+    }
+    /// Asks for the cache line of `p`, which may be any address, to come into the second level of
+    /// cache. Touches nothing.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        let _ = p;
+    }
     /// Which of the first `n` (or 16) bytes from `p` are not zero; false in the other lanes.
     /// Touches nothing behind them.
     ///
@@ -120,7 +145,12 @@ macro_rules! each {
         $crate::simd::each!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $i:ident, $n:expr, $body:block, $($l:literal)*) => {
-        $( if $l < $n { let $i: usize = $l; $body } )*
+        $( if $l < $n {
+            #[allow(non_upper_case_globals, reason = "a constant that reads as a variable")]
+            const $i: usize = $l;
+            #[allow(clippy::out_of_bounds_indexing, reason = "what is out of bounds is not run")]
+            $body
+        } )*
     };
 }
 pub(crate) use each;

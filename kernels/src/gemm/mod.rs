@@ -1,5 +1,5 @@
-//! The matrix product `C = alpha A B + beta C + bias`, f32: A is m x k, B is k x n, C is m x n,
-//! all of any strides; `bias` is one number a column.
+//! The matrix product `C = alpha A B + beta C`, f32: A is m x k, B is k x n, C is m x n, all of any
+//! strides, and what an [`Epilogue`] does to its elements.
 //!
 //! Method: K. Goto and R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*,
 //! ACM TOMS 34(3), 2008: blocks of B and A are packed into panels, and a register tile of
@@ -7,41 +7,54 @@
 //! it lies. Every path computes an element by the same chain (see the crate's first page), so the
 //! choice of path shows in the time alone.
 
+mod blocks;
+mod drive;
+mod epilogue;
 mod pack;
 mod tile;
 
 use crate::isa::{Isa, run};
 use crate::simd::{LANES, Op, Simd};
+use blocks::DEEP;
+pub use epilogue::{Activation, Each, Epilogue, Operand};
 pub(crate) use pack::{Panel, load_strided, pack_panel, store_strided};
-pub(crate) use tile::{A, Tile, run_tile};
+pub(crate) use tile::{A, B, Tile, run_tile};
 
-/// Depth of a block: a panel of A, 14 x 512, and the walk along one of B fit L1 and L2.
+/// The greatest depth of a block.
 const KC: usize = 512;
-/// Rows of a block of A, a multiple of every tile's rows; 84 x 512 f32 are 168 KiB.
-const MC: usize = 84;
-/// Columns of a block of B, a multiple of every tile's columns; 512 x 1024 f32 are 2 MiB.
+/// The greatest number of rows of a block, a multiple of every tile's.
+const MC: usize = 168;
+/// The greatest number of columns of a block, a multiple of every tile's.
 const NC: usize = 1024;
 /// Columns of the widest tile.
-pub(crate) const MAX_NR: usize = 2 * LANES;
-/// Rows of the tallest tile, rounded up to a vector.
+pub const MAX_NR: usize = 2 * LANES;
+/// Rows of the tallest tile.
 pub(crate) const MAX_MR: usize = LANES;
 
-const fn min(a: usize, b: usize) -> usize {
+pub(crate) const fn min(a: usize, b: usize) -> usize {
     if a < b { a } else { b }
 }
 
-/// Floats of workspace that a product of these sizes may need, whatever the instruction set and
-/// the strides.
+/// Floats of workspace that a product of these sizes may need, whatever the instruction set, the
+/// caches and the strides.
 pub const fn workspace(m: usize, n: usize, k: usize) -> usize {
-    let depth = min(k, KC);
+    // A product may be computed as its transpose.
+    let (straight, turned) = (one_way(m, n, k), one_way(n, m, k));
+    if straight > turned { straight } else { turned }
+}
+
+const fn one_way(m: usize, n: usize, k: usize) -> usize {
     let columns = min(n, NC).next_multiple_of(MAX_NR);
-    depth * (min(m, MC) + columns)
+    let blocks = min(k, KC) * (min(m, MC) + columns);
+    // Few rows go deeper, with one panel of B at most.
+    let deep = if m <= MAX_MR { min(k, DEEP) * (m + LANES) } else { 0 };
+    if blocks > deep { blocks } else { deep }
 }
 
 /// A product. Strides count elements.
 #[derive(Clone, Copy)]
 #[allow(missing_docs, reason = "the letters of the formula above")]
-pub struct Gemm {
+pub struct Gemm<'a> {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -52,219 +65,145 @@ pub struct Gemm {
     pub b: *const f32,
     pub b_row: usize,
     pub b_col: usize,
+    /// B holds what [`pack_b`] wrote for the same instruction set; its strides mean nothing.
+    pub panels: bool,
     /// Zero: C is written and never read.
     pub beta: f32,
     pub c: *mut f32,
     pub c_row: usize,
     pub c_col: usize,
-    /// n numbers, or null for none.
-    pub bias: *const f32,
+    pub epilogue: Epilogue<'a>,
 }
 
 // SAFETY: a `Gemm` only describes memory; `gemm` is where it is touched, and its contract is about
-// whoever else touches that memory at the time, on whatever thread.
-unsafe impl Send for Gemm {}
+// whoever else touches that memory at the time, on whatever thread. The caller's function is Sync.
+unsafe impl Send for Gemm<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Gemm {}
+unsafe impl Sync for Gemm<'_> {}
 
-impl Gemm {
+impl Gemm<'_> {
     /// Part `index` of `parts` disjoint parts of C, which together are C; some may be empty.
-    pub fn part(&self, index: usize, parts: usize) -> Gemm {
-        let mut part = *self;
+    pub fn part(&self, index: usize, parts: usize) -> Self {
         let cut = |len: usize, unit: usize| {
             let units = len.div_ceil(unit);
             let at = |i: usize| min((units * i).checked_div(parts).unwrap_or(0) * unit, len);
             (at(index), at(index + 1) - at(index))
         };
+        let mut part = *self;
         // By rows where each part gets some tiles of them, else by columns.
         if self.m >= 4 * MAX_MR * parts || self.m > self.n {
-            let (first, rows) = cut(self.m, MC / 6);
+            let (first, rows) = cut(self.m, MAX_MR - 2);
             part.m = rows;
             part.a = self.a.wrapping_add(first * self.a_row);
             part.c = self.c.wrapping_add(first * self.c_row);
+            part.epilogue = self.epilogue.moved(first, 0);
         } else {
             let (first, columns) = cut(self.n, MAX_NR);
             part.n = columns;
-            part.b = self.b.wrapping_add(first * self.b_col);
+            part.b = self.b.wrapping_add(first * if self.panels { self.k } else { self.b_col });
             part.c = self.c.wrapping_add(first * self.c_col);
-            if !self.bias.is_null() {
-                part.bias = self.bias.wrapping_add(first);
-            }
+            part.epilogue = self.epilogue.moved(0, first);
         }
         part
+    }
+
+    /// `C^T = B^T A^T`, the same chains, where that way C's columns are contiguous; and for a
+    /// single column, which then is a single row.
+    fn turned(&self) -> Option<Self> {
+        let turn = self.c_row == 1 && (self.c_col != 1 || self.n == 1) && self.m > 1;
+        if !turn || self.panels || self.alpha != 1.0 {
+            return None;
+        }
+        Some(Gemm {
+            m: self.n,
+            n: self.m,
+            a: self.b,
+            a_row: self.b_col,
+            a_col: self.b_row,
+            b: self.a,
+            b_row: self.a_col,
+            b_col: self.a_row,
+            c_row: self.c_col,
+            c_col: 1,
+            epilogue: self.epilogue.transposed()?,
+            ..*self
+        })
     }
 }
 
 /// Computes the product.
 ///
 /// # Safety
-/// Every element that the sizes and strides name is valid: of A, B and bias for reading, of C for
-/// writing and, unless `beta` is 0, for reading. No element of C is named twice or lies in A, B,
-/// bias or the workspace, and no one else uses it meanwhile. `workspace` is valid for writing
-/// [`workspace`]`(m, n, k)` floats.
-pub unsafe fn gemm(isa: Isa, gemm: &Gemm, workspace: *mut f32) {
-    if gemm.m > 0 && gemm.n > 0 {
-        run(isa, Drive { gemm, workspace });
+/// Every element that the sizes and strides name is valid: of A, B and the epilogue's operands for
+/// reading, of C for writing and, unless `beta` is 0, for reading. No element of C is named twice
+/// or lies in any operand or the workspace, and no one else uses it meanwhile. `workspace` is valid
+/// for writing [`workspace`]`(m, n, k)` floats.
+pub unsafe fn gemm(isa: Isa, gemm: &Gemm<'_>, workspace: *mut f32) {
+    if gemm.m == 0 || gemm.n == 0 {
+        return;
+    }
+    match gemm.turned() {
+        Some(turned) => run(isa, drive::Drive { gemm: &turned, workspace }),
+        None => run(isa, drive::Drive { gemm, workspace }),
     }
 }
 
-struct Drive<'a> {
-    gemm: &'a Gemm,
-    workspace: *mut f32,
-}
-
-impl Op for Drive<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn eval<S: Simd>(self, s: S) {
-        // SAFETY: `gemm`'s contract.
-        unsafe { drive(s, self.gemm, self.workspace) }
+/// Floats that [`pack_b`] writes, whatever the instruction set; saturating.
+pub const fn packed_len(k: usize, n: usize) -> usize {
+    match n.checked_next_multiple_of(MAX_NR) {
+        Some(columns) => columns.saturating_mul(k),
+        None => usize::MAX,
     }
 }
 
-/// The rule by which operands are packed: by shape and layout alone.
-struct Packing {
-    a: bool,
-    b: bool,
-}
-
-impl Packing {
-    #[inline(always)]
-    fn of<S: Simd>(g: &Gemm) -> Packing {
-        let nr = S::NV * LANES;
-        // Packing A multiplies by alpha on the way, and gives the tile one stream instead of one a
-        // row; it repays itself once a row is used by some panels of B.
-        let a = g.a_col != 1 || g.alpha != 1.0 || g.n > 4 * nr;
-        // B is read once for each tile of rows. A small B stays in L1 as it lies.
-        let b = g.b_col != 1 || (g.m > 4 * S::MR && g.k.saturating_mul(g.n) > 16 * 1024);
-        Packing { a, b }
+/// Columns of a panel of packed B. Packed forms of the same width are the same.
+pub fn panel_width(isa: Isa) -> usize {
+    struct Width;
+    impl Op for Width {
+        type Out = usize;
+        #[inline(always)]
+        fn eval<S: Simd>(self, _: S) -> usize {
+            S::NV * LANES
+        }
     }
+    run(isa, Width)
 }
 
-/// The five loops around the tile.
+/// Packs B (k x n) as tiles read it: panels of [`panel_width`] columns, in each the rows one behind
+/// the other; columns behind the last repeat some number of B.
 ///
 /// # Safety
-/// [`gemm`]'s.
-#[inline(always)]
-unsafe fn drive<S: Simd>(s: S, g: &Gemm, workspace: *mut f32) {
-    let nr = S::NV * LANES;
-    let packing = Packing::of::<S>(g);
-    let packed_a = workspace;
-    let packed_b = workspace.wrapping_add(min(g.m, MC) * min(g.k, KC));
-
-    for jc in (0..g.n).step_by(NC) {
-        let columns = min(NC, g.n - jc);
-        let mut pc = 0;
-        // Once at least: without depth there are still beta and the bias.
-        loop {
-            let depth = min(KC, g.k - pc);
-            let (first, last) = (pc == 0, pc + depth == g.k);
-            for ic in (0..g.m).step_by(MC) {
-                let rows = min(MC, g.m - ic);
-                // SAFETY: all offsets name elements inside the sizes given; the packed blocks
-                // lie in the workspace one behind the other, as `workspace` counts them.
-                unsafe {
-                    if packing.b && ic == 0 {
-                        let b = g.b.wrapping_add(pc * g.b_row + jc * g.b_col);
-                        for j in (0..columns).step_by(nr) {
-                            let panel = Panel {
-                                source: b.wrapping_add(j * g.b_col),
-                                across: g.b_col,
-                                along: g.b_row,
-                                width: min(nr, columns - j),
-                                depth,
-                                scale: 1.0,
-                            };
-                            pack_panel(s, &panel, packed_b.wrapping_add(j * depth), nr, nr);
-                        }
-                    }
-                    if packing.a {
-                        let a = g.a.wrapping_add(ic * g.a_row + pc * g.a_col);
-                        for i in (0..rows).step_by(S::MR) {
-                            let width = min(S::MR, rows - i);
-                            let panel = Panel {
-                                source: a.wrapping_add(i * g.a_row),
-                                across: g.a_row,
-                                along: g.a_col,
-                                width,
-                                depth,
-                                scale: g.alpha,
-                            };
-                            pack_panel(s, &panel, packed_a.wrapping_add(i * depth), width, width);
-                        }
-                    }
-                }
-                for j in (0..columns).step_by(nr) {
-                    for i in (0..rows).step_by(S::MR) {
-                        let a = if packing.a {
-                            A::Packed(packed_a.wrapping_add(i * depth))
-                        } else {
-                            A::Rows(g.a.wrapping_add((ic + i) * g.a_row + pc), g.a_row)
-                        };
-                        let (b, b_row) = if packing.b {
-                            (packed_b.wrapping_add(j * depth).cast_const(), nr)
-                        } else {
-                            (g.b.wrapping_add(pc * g.b_row + jc + j), g.b_row)
-                        };
-                        let tile = Tile {
-                            rows: min(S::MR, rows - i),
-                            columns: min(nr, columns - j),
-                            depth,
-                            a,
-                            b,
-                            b_row,
-                            b_padded: packing.b,
-                            beta: if first { g.beta } else { 1.0 },
-                            c: g.c.wrapping_add((ic + i) * g.c_row + (jc + j) * g.c_col),
-                            c_row: g.c_row,
-                            bias: if last && !g.bias.is_null() {
-                                g.bias.wrapping_add(jc + j)
-                            } else {
-                                core::ptr::null()
-                            },
-                        };
-                        // SAFETY: the tile lies inside C; its operands are as deep and wide.
-                        unsafe {
-                            if g.c_col == 1 {
-                                run_tile(s, &tile);
-                            } else {
-                                scattered_tile(s, &tile, g.c_col);
-                            }
-                        }
-                    }
-                }
-            }
-            pc += depth;
-            if last {
-                break;
+/// The elements of B that the sizes and strides name are valid for reading, `out` for writing
+/// [`packed_len`] floats, which B does not overlap.
+pub unsafe fn pack_b(
+    isa: Isa,
+    [k, n]: [usize; 2],
+    b: *const f32,
+    [b_row, b_col]: [usize; 2],
+    out: *mut f32,
+) {
+    struct Pack {
+        panel: Panel,
+        n: usize,
+        out: *mut f32,
+    }
+    impl Op for Pack {
+        type Out = ();
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            let nr = S::NV * LANES;
+            for j in (0..self.n).step_by(nr) {
+                let panel = Panel {
+                    source: self.panel.source.wrapping_add(j * self.panel.across),
+                    width: min(nr, self.n - j),
+                    ..self.panel
+                };
+                let out = self.out.wrapping_add(j * panel.depth);
+                // SAFETY: `pack_b`'s; panel `j / nr` has room for `nr` columns of `k`.
+                unsafe { pack_panel(s, &panel, out, nr, nr) };
             }
         }
     }
-}
-
-/// A tile of a C whose columns are not contiguous, by way of a contiguous one.
-///
-/// # Safety
-/// As [`run_tile`], with columns of C at `c_col`.
-#[inline(never)]
-unsafe fn scattered_tile<S: Simd>(s: S, tile: &Tile, c_col: usize) {
-    let mut contiguous = [0f32; MAX_MR * MAX_NR];
-    // SAFETY: rows < MAX_MR and columns <= MAX_NR index the array, and name elements of C.
-    unsafe {
-        let at = |i: usize, j: usize| tile.c.wrapping_add(i * tile.c_row + j * c_col);
-        let p = contiguous.as_mut_ptr();
-        if tile.beta != 0.0 {
-            for i in 0..tile.rows {
-                for j in 0..tile.columns {
-                    p.add(i * MAX_NR + j).write(at(i, j).read());
-                }
-            }
-        }
-        run_tile(s, &Tile { c: p, c_row: MAX_NR, ..*tile });
-        for i in 0..tile.rows {
-            for j in 0..tile.columns {
-                at(i, j).write(p.add(i * MAX_NR + j).read());
-            }
-        }
-    }
+    let panel = Panel { source: b, across: b_col, along: b_row, width: n, depth: k, scale: 1.0 };
+    run(isa, Pack { panel, n, out });
 }

@@ -1,6 +1,8 @@
 //! Packing: a panel of an operand, copied so that the tile reads it from front to back.
 
-use crate::simd::{LANES, Simd};
+use core::mem::MaybeUninit;
+
+use crate::simd::{LANES, Simd, each};
 
 /// `width` lines of an operand, `depth` long: element `p` of line `x` is
 /// `source[x * across + p * along]`. For A a line is a row, for B a column.
@@ -13,7 +15,7 @@ pub(crate) struct Panel {
     pub scale: f32,
 }
 
-/// `out[p * stride + x] = scale * panel[x, p]`, and zero for `width <= x < padded`.
+/// `out[p * stride + x] = scale * panel[x, p]`, and something for `width <= x < padded`.
 ///
 /// # Safety
 /// The panel's elements are valid for reading, `out` for writing `(depth - 1) * stride + padded`
@@ -35,43 +37,51 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
         // SAFETY: line `x + i` with `i < width` and depth below `depth` is in the panel; the
         // stores cover `stored` floats of `out`'s row `p`, which ends at `padded`.
         unsafe {
-            if panel.along == 1 {
-                let mut p = 0;
-                while p < panel.depth {
-                    let depth = (panel.depth - p).min(LANES);
-                    let mut rows = [s.splat(0.0); LANES];
-                    for (i, row) in rows.iter_mut().enumerate() {
-                        if i < width {
-                            let line = source.wrapping_add(i * panel.across + p);
-                            *row = if depth == LANES {
-                                s.load(line)
-                            } else {
-                                s.load_first(line, depth)
-                            };
-                        }
-                    }
-                    let columns = s.transpose(rows);
-                    for (q, column) in columns.iter().enumerate() {
-                        if q < depth {
-                            let out = out.wrapping_add((p + q) * stride);
-                            store(s, out, stored, s.mul(*column, scale));
-                        }
-                    }
-                    p += depth;
+            let mut p = 0;
+            if panel.along == 1 && width > 0 {
+                while p + LANES <= panel.depth {
+                    let block = stage(s, source.wrapping_add(p), panel.across, width);
+                    each!(g < 4, {
+                        let columns = s.columns4(block.as_ptr().cast::<f32>().add(4 * g), LANES);
+                        each!(q < 4, {
+                            let out = out.wrapping_add((p + 4 * g + q) * stride);
+                            store(s, out, stored, s.mul(columns[q], scale));
+                        });
+                    });
+                    p += LANES;
                 }
-            } else {
-                for p in 0..panel.depth {
-                    let line = source.wrapping_add(p * panel.along);
-                    let v = load_strided(s, line, panel.across, width);
-                    store(s, out.wrapping_add(p * stride), stored, s.mul(v, scale));
-                }
+            }
+            while p < panel.depth {
+                let line = source.wrapping_add(p * panel.along);
+                let v = load_strided(s, line, panel.across, width);
+                store(s, out.wrapping_add(p * stride), stored, s.mul(v, scale));
+                p += 1;
             }
         }
     }
 }
 
+/// Sixteen numbers of each of 16 lines, copied side by side, so that the cache lines are touched
+/// once: lines a power of two apart share few places in the cache.
+pub(crate) type Stage = [MaybeUninit<[f32; LANES]>; LANES];
+
+/// Copies 16 numbers of each of `lines` lines, 1 to 16, and the last line again for the missing.
+///
+/// # Safety
+/// 16 floats from `p + i * stride` are valid for reading for `i < lines`.
 #[inline(always)]
-unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) {
+pub(crate) unsafe fn stage<S: Simd>(s: S, p: *const f32, stride: usize, lines: usize) -> Stage {
+    let mut block: Stage = [const { MaybeUninit::uninit() }; LANES];
+    each!(i < 16, {
+        let line = p.wrapping_add(stride * if i < lines { i } else { lines - 1 });
+        // SAFETY: the caller's; a place of the block holds 16 floats.
+        unsafe { s.store(block[i].as_mut_ptr().cast(), s.load(line)) }
+    });
+    block
+}
+
+#[inline(always)]
+pub(crate) unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) {
     // SAFETY: the caller's. The branch spares a full vector the masked form.
     unsafe { if n == LANES { s.store(p, v) } else { s.store_first(p, n, v) } }
 }

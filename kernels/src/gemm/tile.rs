@@ -3,9 +3,13 @@
 //! Each step of the depth loads `nr` numbers of B, broadcasts one number of A for each row and
 //! does `rows * nr / 16` fused multiply-adds. The edges are tiles of fewer rows or vectors of
 //! their own, the last vector masked, so no edge computes a row that nobody asked for.
+//!
+//! A weight that lies out x in is read by columns: four steps of 16 columns at once, turned in
+//! registers, so that few rows against a large weight stream it once without a packed copy.
 
 use core::mem::MaybeUninit;
 
+use super::pack::{load_strided, stage};
 use crate::simd::{LANES, Op, Simd, each};
 
 /// The rows of A that a tile takes.
@@ -17,32 +21,48 @@ pub(crate) enum A {
     Rows(*const f32, usize),
 }
 
-/// `C = A B + beta C + bias` for one tile. Columns of B and C are contiguous.
+/// The columns of B that a tile takes.
+#[derive(Clone, Copy)]
+pub(crate) enum B {
+    /// Element `p` of column `j` at `p * stride + j`.
+    Rows(*const f32, usize),
+    /// The same, and a row may be read to the next multiple of 16 columns.
+    Padded(*const f32, usize),
+    /// Element `p` of column `j` at `j * stride + p`. The tile is [`LANES`] columns wide, at most
+    /// [`Simd::MR_BY_COLUMNS`] rows high, and its A is packed.
+    Columns(*const f32, usize),
+}
+
+/// `C = A B + beta C` for one tile. Columns of C are contiguous.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    /// 1 to `S::MR`.
+    /// 1 to `S::MR`, or to `S::MR_BY_COLUMNS` where that is more and the tile one vector wide.
     pub rows: usize,
     /// 1 to `S::NV * 16`.
     pub columns: usize,
     pub depth: usize,
     pub a: A,
-    pub b: *const f32,
-    pub b_row: usize,
-    /// Whether a row of B may be read to the next multiple of 16 columns.
-    pub b_padded: bool,
+    pub b: B,
+    /// How many elements ahead of its reading of B the tile asks for cache lines.
+    pub ahead: usize,
     /// Zero: C is not read.
     pub beta: f32,
     pub c: *mut f32,
     pub c_row: usize,
-    /// Null for none.
-    pub bias: *const f32,
 }
+
+/// How [`Body`] reads B.
+const PADDED: u8 = 0;
+const MASKED: u8 = 1;
+const COLUMNS: u8 = 2;
+/// As `PADDED`, asking for cache lines ahead.
+const FAR: u8 = 3;
 
 /// Computes a tile with code made for its number of rows and vectors.
 ///
 /// # Safety
-/// `rows` and `columns` are as [`Tile`] says; the elements of A, B, C and bias are valid for
-/// reading, those of C for writing, and C overlaps none of the others.
+/// `rows` and `columns` are as [`Tile`] says; the elements of A, B and C are valid for reading,
+/// those of C for writing, and C overlaps none of the others.
 #[inline(always)]
 pub(crate) unsafe fn run_tile<S: Simd>(s: S, tile: &Tile) {
     macro_rules! by_rows {
@@ -54,55 +74,54 @@ pub(crate) unsafe fn run_tile<S: Simd>(s: S, tile: &Tile) {
             }
         };
     }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
 }
 
 /// # Safety
 /// [`run_tile`]'s, and `ROWS` is `tile.rows`.
 #[inline(always)]
 unsafe fn by_columns<S: Simd, const ROWS: usize>(s: S, tile: &Tile) {
-    let masked = !tile.b_padded && !tile.columns.is_multiple_of(LANES);
     let two = S::NV > 1 && tile.columns > LANES;
     let packed = matches!(tile.a, A::Packed(_));
-    match (two, packed, masked) {
-        (false, false, false) => s.run(Body::<ROWS, 1, false, false>(tile)),
-        (false, false, true) => s.run(Body::<ROWS, 1, false, true>(tile)),
-        (false, true, false) => s.run(Body::<ROWS, 1, true, false>(tile)),
-        (false, true, true) => s.run(Body::<ROWS, 1, true, true>(tile)),
-        (true, false, false) => s.run(Body::<ROWS, 2, false, false>(tile)),
-        (true, false, true) => s.run(Body::<ROWS, 2, false, true>(tile)),
-        (true, true, false) => s.run(Body::<ROWS, 2, true, false>(tile)),
-        (true, true, true) => s.run(Body::<ROWS, 2, true, true>(tile)),
+    let masked = !tile.columns.is_multiple_of(LANES);
+    match (tile.b, two, packed) {
+        (B::Columns(..), _, _) => s.run(Body::<ROWS, 1, true, COLUMNS>(tile)),
+        (B::Rows(..), false, false) if masked => s.run(Body::<ROWS, 1, false, MASKED>(tile)),
+        (B::Rows(..), false, true) if masked => s.run(Body::<ROWS, 1, true, MASKED>(tile)),
+        (B::Rows(..), true, false) if masked => s.run(Body::<ROWS, 2, false, MASKED>(tile)),
+        (B::Rows(..), true, true) if masked => s.run(Body::<ROWS, 2, true, MASKED>(tile)),
+        (B::Rows(..), false, true) if tile.ahead > 0 => s.run(Body::<ROWS, 1, true, FAR>(tile)),
+        (B::Rows(..), true, true) if tile.ahead > 0 => s.run(Body::<ROWS, 2, true, FAR>(tile)),
+        (_, false, false) => s.run(Body::<ROWS, 1, false, PADDED>(tile)),
+        (_, false, true) => s.run(Body::<ROWS, 1, true, PADDED>(tile)),
+        (_, true, false) => s.run(Body::<ROWS, 2, false, PADDED>(tile)),
+        (_, true, true) => s.run(Body::<ROWS, 2, true, PADDED>(tile)),
     }
 }
 
-struct Body<'a, const ROWS: usize, const NV: usize, const PACKED: bool, const MASKED: bool>(
-    &'a Tile,
-);
+struct Body<'a, const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8>(&'a Tile);
 
-impl<const ROWS: usize, const NV: usize, const PACKED: bool, const MASKED: bool> Op
-    for Body<'_, ROWS, NV, PACKED, MASKED>
+/// The sums of a tile. Written element by element and never as a whole: so they stay in registers
+/// at every optimisation level, where an initialised array lives on the stack at some.
+type Sums<V, const ROWS: usize, const NV: usize> = [[MaybeUninit<V>; NV]; ROWS];
+
+impl<const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8> Op
+    for Body<'_, ROWS, NV, PACKED, B_KIND>
 {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         // Constants: a tile that this instruction set does not have compiles to nothing.
-        if ROWS > S::MR || NV > S::NV {
+        // One vector wide they may all be as high as by columns, whose last panel is a packed one.
+        let higher = NV == 1 && S::MR_BY_COLUMNS > S::MR;
+        let rows = if B_KIND == COLUMNS || higher { S::MR_BY_COLUMNS } else { S::MR };
+        if ROWS > rows || NV > S::NV {
             return;
         }
         let t = self.0;
         let last = NV - 1;
         let last_columns = t.columns - last * LANES;
-        let (mut a, a_row, a_step) = match t.a {
-            A::Packed(a) => (a, 1, ROWS),
-            A::Rows(a, stride) => (a, stride, 1),
-        };
-        let (a_row, a_step) = if PACKED { (1, ROWS) } else { (a_row, a_step) };
-        let mut b = t.b;
-
-        // Written element by element and never as a whole: so it stays in registers at every
-        // optimisation level, where an initialised array lives on the stack at some.
-        let mut acc = [[const { MaybeUninit::<S::V>::uninit() }; NV]; ROWS];
+        let mut acc: Sums<S::V, ROWS, NV> = [[const { MaybeUninit::uninit() }; NV]; ROWS];
         // SAFETY: `run_tile`'s contract bounds every access; each element of `acc` is written by
         // the first block before another reads it.
         unsafe {
@@ -122,35 +141,10 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const MASKED: bool>
                     });
                 });
             }
-            for _ in 0..t.depth {
-                let mut bv = [const { MaybeUninit::<S::V>::uninit() }; NV];
-                each!(v < NV, {
-                    let p = b.wrapping_add(v * LANES);
-                    bv[v].write(if MASKED && v == last {
-                        s.load_first(p, last_columns)
-                    } else {
-                        s.load(p)
-                    });
-                });
-                each!(i < ROWS, {
-                    let x = s.splat(a.wrapping_add(i * a_row).read());
-                    each!(v < NV, {
-                        let sum = s.fma(x, bv[v].assume_init(), acc[i][v].assume_init());
-                        acc[i][v].write(sum);
-                    });
-                });
-                a = a.wrapping_add(a_step);
-                b = b.wrapping_add(t.b_row);
-            }
-            if !t.bias.is_null() {
-                each!(v < NV, {
-                    let n = if v == last { last_columns } else { LANES };
-                    let bias = s.load_first(t.bias.wrapping_add(v * LANES), n);
-                    each!(i < ROWS, {
-                        let sum = s.add(acc[i][v].assume_init(), bias);
-                        acc[i][v].write(sum);
-                    });
-                });
+            if B_KIND == COLUMNS {
+                walk_columns(s, t, &mut acc);
+            } else {
+                walk_rows::<S, ROWS, NV, PACKED, B_KIND>(s, t, last_columns, &mut acc);
             }
             each!(i < ROWS, {
                 each!(v < NV, {
@@ -163,6 +157,114 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const MASKED: bool>
                     }
                 });
             });
+        }
+    }
+}
+
+/// The depth, where B lies by rows.
+///
+/// # Safety
+/// [`run_tile`]'s; `acc` is written.
+#[inline(always)]
+unsafe fn walk_rows<
+    S: Simd,
+    const ROWS: usize,
+    const NV: usize,
+    const PACKED: bool,
+    const B_KIND: u8,
+>(
+    s: S,
+    t: &Tile,
+    last_columns: usize,
+    acc: &mut Sums<S::V, ROWS, NV>,
+) {
+    let (mut a, a_row, a_step) = match t.a {
+        A::Packed(a) => (a, 1, ROWS),
+        A::Rows(a, stride) => (a, stride, 1),
+    };
+    let (a_row, a_step) = if PACKED { (1, ROWS) } else { (a_row, a_step) };
+    let (B::Rows(mut b, b_row) | B::Padded(mut b, b_row) | B::Columns(mut b, b_row)) = t.b;
+    for _ in 0..t.depth {
+        let mut bv = [const { MaybeUninit::<S::V>::uninit() }; NV];
+        // SAFETY: the caller's.
+        unsafe {
+            each!(v < NV, {
+                let p = b.wrapping_add(v * LANES);
+                if B_KIND == FAR {
+                    s.prefetch(p.wrapping_add(t.ahead));
+                }
+                bv[v].write(if B_KIND == MASKED && v == NV - 1 {
+                    s.load_first(p, last_columns)
+                } else {
+                    s.load(p)
+                });
+            });
+            each!(i < ROWS, {
+                // Every other row broadcasts within the multiplication where there is such an
+                // instruction: fewer instructions, and not more loads than two a cycle.
+                if PACKED && i % 2 == 1 {
+                    each!(v < NV, {
+                        let sum = s.fma_at::<i>(a, bv[v].assume_init(), acc[i][v].assume_init());
+                        acc[i][v].write(sum);
+                    });
+                } else {
+                    let x = s.splat(a.wrapping_add(i * a_row).read());
+                    each!(v < NV, {
+                        let sum = s.fma(x, bv[v].assume_init(), acc[i][v].assume_init());
+                        acc[i][v].write(sum);
+                    });
+                }
+            });
+        }
+        a = a.wrapping_add(a_step);
+        b = b.wrapping_add(b_row);
+    }
+}
+
+/// The depth, where B lies by columns.
+///
+/// # Safety
+/// [`run_tile`]'s; `acc` is written.
+#[inline(always)]
+unsafe fn walk_columns<S: Simd, const ROWS: usize, const NV: usize>(
+    s: S,
+    t: &Tile,
+    acc: &mut Sums<S::V, ROWS, NV>,
+) {
+    let (A::Packed(mut a), B::Columns(b, stride)) = (t.a, t.b) else {
+        return;
+    };
+    let mut p = 0;
+    // SAFETY: the caller's.
+    unsafe {
+        while p + LANES <= t.depth {
+            let lines = b.wrapping_add(p);
+            each!(i < 16, {
+                s.prefetch(lines.wrapping_add(i * stride + t.ahead));
+            });
+            let block = stage(s, lines, stride, LANES);
+            each!(g < 4, {
+                let columns = s.columns4(block.as_ptr().cast::<f32>().add(4 * g), LANES);
+                each!(q < 4, {
+                    each!(i < ROWS, {
+                        let x = s.splat(a.wrapping_add((4 * g + q) * ROWS + i).read());
+                        let sum = s.fma(x, columns[q], acc[i][0].assume_init());
+                        acc[i][0].write(sum);
+                    });
+                });
+            });
+            a = a.wrapping_add(LANES * ROWS);
+            p += LANES;
+        }
+        while p < t.depth {
+            let column = load_strided(s, b.wrapping_add(p), stride, LANES);
+            each!(i < ROWS, {
+                let x = s.splat(a.wrapping_add(i).read());
+                let sum = s.fma(x, column, acc[i][0].assume_init());
+                acc[i][0].write(sum);
+            });
+            a = a.wrapping_add(ROWS);
+            p += 1;
         }
     }
 }

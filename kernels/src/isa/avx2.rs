@@ -40,33 +40,6 @@ fn first_words(n: usize) -> [__m256i; 2] {
     }
 }
 
-/// The transpose of 8 x 8.
-///
-/// # Safety
-/// AVX.
-#[inline(always)]
-unsafe fn transpose8(r: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut u = r;
-        for g in 0..2 {
-            let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
-            let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-            let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-            u[4 * g] = _mm256_shuffle_ps::<0x44>(ab, cd);
-            u[4 * g + 1] = _mm256_shuffle_ps::<0xee>(ab, cd);
-            u[4 * g + 2] = _mm256_shuffle_ps::<0x44>(ab_high, cd_high);
-            u[4 * g + 3] = _mm256_shuffle_ps::<0xee>(ab_high, cd_high);
-        }
-        let mut out = r;
-        for c in 0..4 {
-            out[c] = _mm256_permute2f128_ps::<0x20>(u[c], u[4 + c]);
-            out[4 + c] = _mm256_permute2f128_ps::<0x31>(u[c], u[4 + c]);
-        }
-        out
-    }
-}
-
 // SAFETY of the blocks without a comment of their own: the token proves the instruction exists,
 // and arithmetic on registers has no other precondition.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -76,6 +49,8 @@ impl Simd for Avx2 {
     // 12 accumulators, 2 registers of B and 1 broadcast fill 15 of 16.
     const MR: usize = 6;
     const NV: usize = 1;
+    // 6 registers of sums, 8 of B and 1 broadcast.
+    const MR_BY_COLUMNS: usize = 3;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -92,6 +67,20 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mul(self, a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            [
+                _mm256_or_ps(_mm256_andnot_ps(sign, a[0]), _mm256_and_ps(sign, b[0])),
+                _mm256_or_ps(_mm256_andnot_ps(sign, a[1]), _mm256_and_ps(sign, b[1])),
+            ]
+        }
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -135,21 +124,6 @@ impl Simd for Avx2 {
                 _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(a[1]))),
             ]
         }
-    }
-    #[inline(always)]
-    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
-        let mut out = rows;
-        for (g, h) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let mut block = [rows[0][0]; 8];
-            for i in 0..8 {
-                block[i] = rows[8 * h + i][g];
-            }
-            let block = unsafe { transpose8(block) };
-            for i in 0..8 {
-                out[8 * g + i][h] = block[i];
-            }
-        }
-        out
     }
     #[inline(always)]
     fn sum(self, a: Self::V) -> f32 {
@@ -198,6 +172,33 @@ impl Simd for Avx2 {
             _mm256_maskstore_ps(p, m[0], v[0]);
             _mm256_maskstore_ps(p.wrapping_add(8), m[1], v[1]);
         }
+    }
+    #[inline(always)]
+    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4] {
+        // SAFETY: the caller's.
+        unsafe {
+            let row = |i: usize| _mm_loadu_ps(p.wrapping_add(i * stride));
+            // Rows g and g + 4 in the two parts of a register, then a transpose of 4 x 4 in each.
+            let half = |first: usize| {
+                let pair = |g: usize| _mm256_set_m128(row(first + g + 4), row(first + g));
+                let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+                let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                [
+                    _mm256_shuffle_ps::<0x44>(ab, cd),
+                    _mm256_shuffle_ps::<0xee>(ab, cd),
+                    _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+                    _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+                ]
+            };
+            let (low, high) = (half(0), half(8));
+            [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // Never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> Self::M {

@@ -25,6 +25,21 @@ fn first_bits(n: usize) -> __mmask16 {
     if n >= LANES { !0 } else { (1u16 << n) - 1 }
 }
 
+/// `p[I] * b + c` in one instruction, which broadcasts as it loads.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn fma_broadcast<const I: usize>(p: *const f32, b: __m512, mut c: __m512) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "vfmadd231ps {c}, {b}, dword ptr [{p} + {at}]{{1to16}}",
+            c = inout(zmm_reg) c, b = in(zmm_reg) b, p = in(reg) p, at = const I * 4,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    c
+}
+
 // SAFETY of the blocks without a comment of their own: the token proves the instruction exists,
 // and arithmetic on registers has no other precondition.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -34,6 +49,8 @@ impl Simd for Avx512 {
     // 28 accumulators, 2 vectors of B and 1 broadcast fill 31 of 32 registers.
     const MR: usize = 14;
     const NV: usize = 2;
+    // 16 sums, 4 rows and 4 columns of B.
+    const MR_BY_COLUMNS: usize = 16;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
@@ -50,6 +67,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn copysign(self, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            let sign = _mm512_set1_ps(-0.0);
+            _mm512_or_ps(_mm512_andnot_ps(sign, a), _mm512_and_ps(sign, b))
+        }
     }
     #[inline(always)]
     fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
@@ -82,37 +110,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn shl23(self, a: __m512) -> __m512 {
         unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(a))) }
-    }
-    #[inline(always)]
-    fn transpose(self, r: [__m512; LANES]) -> [__m512; LANES] {
-        unsafe {
-            let mut out = r;
-            // Pairs of rows, then fours: afterwards `u[4 g + c]` holds in its 128-bit part `l`
-            // rows 4 g to 4 g + 3 of column 4 l + c.
-            let mut u = r;
-            for g in 0..4 {
-                let (a, b, c, d) = (r[4 * g], r[4 * g + 1], r[4 * g + 2], r[4 * g + 3]);
-                let ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
-                let ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
-                let cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
-                let cd_high = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
-                u[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd));
-                u[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
-                u[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high));
-                u[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high));
-            }
-            for c in 0..4 {
-                let even = _mm512_shuffle_f32x4::<0x88>(u[c], u[4 + c]);
-                let odd = _mm512_shuffle_f32x4::<0xdd>(u[c], u[4 + c]);
-                let even_low = _mm512_shuffle_f32x4::<0x88>(u[8 + c], u[12 + c]);
-                let odd_low = _mm512_shuffle_f32x4::<0xdd>(u[8 + c], u[12 + c]);
-                out[c] = _mm512_shuffle_f32x4::<0x88>(even, even_low);
-                out[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd_low);
-                out[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even_low);
-                out[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd_low);
-            }
-            out
-        }
     }
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
@@ -152,6 +149,42 @@ impl Simd for Avx512 {
     unsafe fn store_first(self, p: *mut f32, n: usize, v: __m512) {
         // SAFETY: lanes outside the mask are not accessed; the rest is the caller's.
         unsafe { _mm512_mask_storeu_ps(p, first_bits(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn columns4(self, p: *const f32, stride: usize) -> [__m512; 4] {
+        // SAFETY: the caller's.
+        unsafe {
+            let row = |i: usize| _mm_loadu_ps(p.wrapping_add(i * stride));
+            // Rows g, g + 4, g + 8 and g + 12 in the four parts of a register.
+            let part = |g: usize| {
+                let v = _mm512_castps128_ps512(row(g));
+                let v = _mm512_insertf32x4::<1>(v, row(g + 4));
+                let v = _mm512_insertf32x4::<2>(v, row(g + 8));
+                _mm512_insertf32x4::<3>(v, row(g + 12))
+            };
+            // A transpose of 4 x 4 in each part.
+            let (a, b, c, d) = (part(0), part(1), part(2), part(3));
+            let ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+            let ab_high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+            let cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+            let cd_high = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+            [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn fma_at<const I: usize>(self, p: *const f32, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: the caller's.
+        unsafe { fma_broadcast::<I>(p, b, c) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // Never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> __mmask16 {

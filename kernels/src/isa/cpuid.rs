@@ -72,6 +72,43 @@ fn detect() -> u8 {
     word
 }
 
+/// Bytes of the first (data) and second level of cache; 0 where the processor does not say.
+///
+/// Leaf 4 of Intel's manual, and AMD's leaf 0x8000001d, which counts alike (AMD64 Architecture
+/// Programmer's Manual, volume 3, appendix E).
+#[allow(unused_unsafe)]
+pub(super) fn cache_sizes() -> [usize; 2] {
+    // SAFETY: every x86-64 processor has CPUID; each leaf is asked only below the greatest.
+    let greatest = unsafe { [__cpuid(0).eax, __cpuid(0x8000_0000).eax] };
+    let mut sizes = [0; 2];
+    for (leaf, greatest) in [4, 0x8000_001d].into_iter().zip(greatest) {
+        for index in 0..8 {
+            if leaf > greatest {
+                break;
+            }
+            // SAFETY: the leaf is not above the greatest.
+            let cache = unsafe { __cpuid_count(leaf, index) };
+            let field =
+                |bits: u32, shift: u32, width: u32| (bits >> shift & ((1 << width) - 1)) as usize;
+            let bytes = (field(cache.ebx, 22, 10) + 1)
+                * (field(cache.ebx, 12, 10) + 1)
+                * (field(cache.ebx, 0, 12) + 1)
+                * (cache.ecx as usize + 1);
+            // Kind 1 is for data, 3 for data and instructions, 0 the end of the list.
+            match (field(cache.eax, 5, 3), field(cache.eax, 0, 5)) {
+                (_, 0) => break,
+                (1, 1 | 3) => sizes[0] = bytes,
+                (2, 1 | 3) => sizes[1] = bytes,
+                _ => {}
+            }
+        }
+        if sizes[0] != 0 {
+            break;
+        }
+    }
+    sizes
+}
+
 /// The low half of XCR0.
 ///
 /// # Safety

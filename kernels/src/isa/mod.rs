@@ -16,11 +16,14 @@ use crate::simd::Simd;
 mod avx2;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
+mod cache;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod cpuid;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 mod scalar;
+
+pub(crate) use cache::Caches;
 
 /// An instruction set that this machine has: a value of this type is the proof.
 ///

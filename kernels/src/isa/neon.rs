@@ -36,6 +36,8 @@ impl Simd for Neon {
     // 24 accumulators and 4 registers of B leave 4 of 32 for A.
     const MR: usize = 6;
     const NV: usize = 1;
+    // 12 registers of sums, 16 of B, 1 broadcast.
+    const MR_BY_COLUMNS: usize = 3;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
@@ -52,6 +54,14 @@ impl Simd for Neon {
     #[inline(always)]
     fn mul(self, a: V, b: V) -> V {
         zip(a, b, |a, b| unsafe { vmulq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| unsafe { vdivq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn copysign(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| unsafe { vbslq_f32(vdupq_n_u32(1 << 31), b, a) })
     }
     #[inline(always)]
     fn fma(self, a: V, b: V, c: V) -> V {
@@ -114,26 +124,6 @@ impl Simd for Neon {
         })
     }
     #[inline(always)]
-    fn transpose(self, rows: [V; LANES]) -> [V; LANES] {
-        let mut out = rows;
-        for g in 0..4 {
-            for h in 0..4 {
-                let r = |i: usize| rows[4 * h + i][g];
-                unsafe {
-                    let even = vreinterpretq_f64_f32(vtrn1q_f32(r(0), r(1)));
-                    let odd = vreinterpretq_f64_f32(vtrn2q_f32(r(0), r(1)));
-                    let even_low = vreinterpretq_f64_f32(vtrn1q_f32(r(2), r(3)));
-                    let odd_low = vreinterpretq_f64_f32(vtrn2q_f32(r(2), r(3)));
-                    out[4 * g][h] = vreinterpretq_f32_f64(vtrn1q_f64(even, even_low));
-                    out[4 * g + 1][h] = vreinterpretq_f32_f64(vtrn1q_f64(odd, odd_low));
-                    out[4 * g + 2][h] = vreinterpretq_f32_f64(vtrn2q_f64(even, even_low));
-                    out[4 * g + 3][h] = vreinterpretq_f32_f64(vtrn2q_f64(odd, odd_low));
-                }
-            }
-        }
-        out
-    }
-    #[inline(always)]
     fn sum(self, a: V) -> f32 {
         unsafe {
             let x = vaddq_f32(vaddq_f32(a[0], a[2]), vaddq_f32(a[1], a[3]));
@@ -190,6 +180,33 @@ impl Simd for Neon {
             let mut lanes = [0f32; LANES];
             self.store(lanes.as_mut_ptr(), v);
             core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
+    #[inline(always)]
+    unsafe fn columns4(self, p: *const f32, stride: usize) -> [V; 4] {
+        // SAFETY: the caller's.
+        unsafe {
+            let part = |first: usize| {
+                let row = |i: usize| vld1q_f32(p.wrapping_add((first + i) * stride));
+                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                let even = vreinterpretq_f64_f32(vtrn1q_f32(a, b));
+                let odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
+                let even_low = vreinterpretq_f64_f32(vtrn1q_f32(c, d));
+                let odd_low = vreinterpretq_f64_f32(vtrn2q_f32(c, d));
+                [
+                    vreinterpretq_f32_f64(vtrn1q_f64(even, even_low)),
+                    vreinterpretq_f32_f64(vtrn1q_f64(odd, odd_low)),
+                    vreinterpretq_f32_f64(vtrn2q_f64(even, even_low)),
+                    vreinterpretq_f32_f64(vtrn2q_f64(odd, odd_low)),
+                ]
+            };
+            let (a, b, c, d) = (part(0), part(4), part(8), part(12));
+            [
+                [a[0], b[0], c[0], d[0]],
+                [a[1], b[1], c[1], d[1]],
+                [a[2], b[2], c[2], d[2]],
+                [a[3], b[3], c[3], d[3]],
+            ]
         }
     }
     #[inline(always)]

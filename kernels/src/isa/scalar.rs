@@ -101,6 +101,7 @@ impl<F: Fma> Simd for Scalar<F> {
     type M = [bool; LANES];
     const MR: usize = 4;
     const NV: usize = 1;
+    const MR_BY_COLUMNS: usize = 1;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -117,6 +118,14 @@ impl<F: Fma> Simd for Scalar<F> {
     #[inline(always)]
     fn mul(self, a: Self::V, b: Self::V) -> Self::V {
         lanes(|i| a[i] * b[i])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i] / b[i])
+    }
+    #[inline(always)]
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
+        lanes(|i| a[i].copysign(b[i]))
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -151,10 +160,6 @@ impl<F: Fma> Simd for Scalar<F> {
         lanes(|i| f32::from_bits(a[i].to_bits() << 23))
     }
     #[inline(always)]
-    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES] {
-        lanes(|j| lanes(|i| rows[i][j]))
-    }
-    #[inline(always)]
     fn sum(self, a: Self::V) -> f32 {
         fold_lanes(a, |low, high| low + high)
     }
@@ -184,6 +189,11 @@ impl<F: Fma> Simd for Scalar<F> {
             // SAFETY: lane `i` is written only below `n`.
             unsafe { p.add(i).write(x) }
         }
+    }
+    #[inline(always)]
+    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4] {
+        // SAFETY: the caller's.
+        core::array::from_fn(|c| lanes(|i| unsafe { p.wrapping_add(i * stride).add(c).read() }))
     }
     #[inline(always)]
     unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> Self::M {

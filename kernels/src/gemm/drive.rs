@@ -1,0 +1,239 @@
+//! The five loops around the tile.
+
+use super::blocks::{Source, Way};
+use super::epilogue::{Finished, finish};
+use super::pack::{Panel, pack_panel};
+use super::tile::{A, B, Tile, run_tile};
+use super::{Gemm, MAX_MR, MAX_NR, min};
+use crate::simd::{LANES, Op, Simd};
+
+/// [`super::gemm`] with its instruction set.
+pub(super) struct Drive<'a> {
+    pub gemm: &'a Gemm<'a>,
+    pub workspace: *mut f32,
+}
+
+impl Op for Drive<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let way = Way::of::<S>(self.gemm);
+        let packed_a =
+            if way.pack_a { min(self.gemm.m, way.mc) * min(self.gemm.k, way.kc) } else { 0 };
+        let walk = Walk {
+            s,
+            g: self.gemm,
+            // Panels of B stay where another block of rows will read them.
+            keep: self.gemm.m > way.mc,
+            packed_b: self.workspace.wrapping_add(packed_a),
+            packed_a: self.workspace,
+            way,
+        };
+        // SAFETY: `gemm`'s contract.
+        unsafe { walk.run() }
+    }
+}
+
+/// A product on its way.
+struct Walk<'a, S> {
+    s: S,
+    g: &'a Gemm<'a>,
+    way: Way,
+    packed_a: *mut f32,
+    packed_b: *mut f32,
+    keep: bool,
+}
+
+/// Rows or columns from `first` on.
+#[derive(Clone, Copy)]
+struct Span {
+    first: usize,
+    len: usize,
+}
+
+/// What all tiles of a block have in common.
+struct Block {
+    rows: Span,
+    depth: Span,
+    columns: Span,
+}
+
+// SAFETY of the methods below: `gemm`'s contract. All offsets name elements inside the sizes
+// given; packed panels lie in the workspace one behind the other, as `workspace` counts them.
+impl<S: Simd> Walk<'_, S> {
+    #[inline(always)]
+    unsafe fn run(&self) {
+        let (g, way) = (self.g, &self.way);
+        let mut columns = Span { first: 0, len: 0 };
+        while columns.first < g.n {
+            columns.len = min(way.nc, g.n - columns.first);
+            let mut depth = Span { first: 0, len: 0 };
+            // Once at least: without depth there are still beta and the epilogue.
+            loop {
+                depth.len = min(way.kc, g.k - depth.first);
+                let mut rows = Span { first: 0, len: 0 };
+                while rows.first < g.m {
+                    rows.len = min(way.mc, g.m - rows.first);
+                    // SAFETY: the impl block's.
+                    unsafe { self.block(&Block { rows, depth, columns }) };
+                    rows.first += rows.len;
+                }
+                depth.first += depth.len;
+                if depth.first >= g.k {
+                    break;
+                }
+            }
+            columns.first += columns.len;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn block(&self, block: &Block) {
+        // As few tiles as will do, as even as can be.
+        let rows = block.rows.len;
+        let tiles = rows.div_ceil(self.way.mr);
+        let height = rows.checked_div(tiles).unwrap_or(0);
+        let higher = rows.checked_rem(tiles).unwrap_or(0);
+        let mut j = 0;
+        while j < block.columns.len {
+            let width = min(self.way.nr, block.columns.len - j);
+            // SAFETY: the impl block's.
+            unsafe {
+                let b = self.panel_b(block, j, width);
+                let mut row = Span { first: 0, len: 0 };
+                for t in 0..tiles {
+                    row.len = height + if t < higher { 1 } else { 0 };
+                    let a = self.panel_a(block, row, j == 0);
+                    self.tile(block, row, Span { first: j, len: width }, a, b);
+                    row.first += row.len;
+                }
+            }
+            j += width;
+        }
+    }
+
+    /// The block's columns of B from column `j` of the block on.
+    #[inline(always)]
+    unsafe fn panel_b(&self, block: &Block, j: usize, width: usize) -> B {
+        let (g, way) = (self.g, &self.way);
+        let (pc, depth) = (block.depth.first, block.depth.len);
+        let at = g.b.wrapping_add(pc * g.b_row + (block.columns.first + j) * g.b_col);
+        match way.b {
+            Source::Rows => return B::Rows(at, g.b_row),
+            Source::Columns if width == LANES => return B::Columns(at, g.b_col),
+            Source::Prepacked => {
+                let panel = (block.columns.first + j) * g.k + pc * way.nr;
+                return B::Padded(g.b.wrapping_add(panel), way.nr);
+            }
+            Source::Packed | Source::Columns => {}
+        }
+        let slot = self.packed_b.wrapping_add(if self.keep { j * depth } else { 0 });
+        if !self.keep || block.rows.first == 0 {
+            let panel =
+                Panel { source: at, across: g.b_col, along: g.b_row, width, depth, scale: 1.0 };
+            // SAFETY: the impl block's.
+            unsafe { pack_panel(self.s, &panel, slot, way.nr, way.nr) };
+        }
+        B::Padded(slot, way.nr)
+    }
+
+    /// The block's rows of A; `first` for the first time.
+    #[inline(always)]
+    unsafe fn panel_a(&self, block: &Block, row: Span, first: bool) -> A {
+        let g = self.g;
+        let at = (block.rows.first + row.first) * g.a_row + block.depth.first * g.a_col;
+        let source = g.a.wrapping_add(at);
+        if !self.way.pack_a {
+            // A single row is a panel as it lies.
+            return if row.len == 1 { A::Packed(source) } else { A::Rows(source, g.a_row) };
+        }
+        let slot = self.packed_a.wrapping_add(row.first * block.depth.len);
+        if first {
+            let panel = Panel {
+                source,
+                across: g.a_row,
+                along: g.a_col,
+                width: row.len,
+                depth: block.depth.len,
+                scale: g.alpha,
+            };
+            // SAFETY: the impl block's.
+            unsafe { pack_panel(self.s, &panel, slot, row.len, row.len) };
+        }
+        A::Packed(slot)
+    }
+
+    #[inline(always)]
+    unsafe fn tile(&self, block: &Block, row: Span, column: Span, a: A, b: B) {
+        let g = self.g;
+        let (i, j) = (block.rows.first + row.first, block.columns.first + column.first);
+        let tile = Tile {
+            rows: row.len,
+            columns: column.len,
+            depth: block.depth.len,
+            a,
+            b,
+            ahead: self.way.ahead,
+            beta: if block.depth.first == 0 { g.beta } else { 1.0 },
+            c: g.c.wrapping_add(i * g.c_row + j * g.c_col),
+            c_row: g.c_row,
+        };
+        let last = block.depth.first + block.depth.len == g.k;
+        // SAFETY: the impl block's.
+        unsafe {
+            if g.c_col == 1 {
+                run_tile(self.s, &tile);
+                self.finish(last, &tile, i, j);
+            } else {
+                self.scattered(last, &tile, i, j);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish(&self, last: bool, tile: &Tile, row: usize, column: usize) {
+        if !last || self.g.epilogue.is_none() {
+            return;
+        }
+        let Tile { c, c_row, rows, columns, .. } = *tile;
+        self.s.run(Finish(&self.g.epilogue, Finished { c, c_row, rows, columns, row, column }));
+    }
+
+    /// A tile of a C whose columns are not contiguous, by way of a contiguous one.
+    #[inline(never)]
+    unsafe fn scattered(&self, last: bool, tile: &Tile, row: usize, column: usize) {
+        let mut contiguous = [0f32; MAX_MR * MAX_NR];
+        // SAFETY: rows <= MAX_MR and columns <= MAX_NR index the array, and name elements of C.
+        unsafe {
+            let at = |i: usize, j: usize| tile.c.wrapping_add(i * tile.c_row + j * self.g.c_col);
+            let p = contiguous.as_mut_ptr();
+            if tile.beta != 0.0 {
+                for i in 0..tile.rows {
+                    for j in 0..tile.columns {
+                        p.add(i * MAX_NR + j).write(at(i, j).read());
+                    }
+                }
+            }
+            let inner = Tile { c: p, c_row: MAX_NR, ..*tile };
+            run_tile(self.s, &inner);
+            self.finish(last, &inner, row, column);
+            for i in 0..tile.rows {
+                for j in 0..tile.columns {
+                    at(i, j).write(p.add(i * MAX_NR + j).read());
+                }
+            }
+        }
+    }
+}
+
+/// [`finish`] in a function of its own, compiled once.
+struct Finish<'a>(&'a super::Epilogue<'a>, Finished);
+
+impl Op for Finish<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        // SAFETY: `Walk::finish`, which made it, and `gemm`'s contract.
+        unsafe { finish(s, self.0, &self.1) }
+    }
+}
