@@ -207,12 +207,13 @@ impl<'a, const N: usize> Matmul<'a, N> {
     /// use masktile::{MatMut, MatRef, Matmul, Workspace};
     /// let (a, b, mut c) = ([1.5; 64 * 8], [2.0; 8 * 64], [0.0; 64 * 64]);
     /// let product = Matmul::new(MatRef::new(&a, [64, 8])?, MatRef::new(&b, [8, 64])?);
+    /// let mut view = MatMut::new(&mut c, [64, 64])?;
+    /// let parts = product.parts(&mut view, 2)?;
     /// std::thread::scope(|scope| {
-    ///     for part in product.parts(&mut MatMut::new(&mut c, [64, 64])?, 2)? {
-    ///         scope.spawn(move || part.run(&mut Workspace::new()));
+    ///     for part in parts {
+    ///         scope.spawn(move || part.run(&mut Workspace::new()).unwrap());
     ///     }
-    ///     Ok::<(), masktile::Error>(())
-    /// })?;
+    /// });
     /// assert_eq!(c, [24.0; 64 * 64]);
     /// # Ok::<(), masktile::Error>(())
     /// ```
