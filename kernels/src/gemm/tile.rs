@@ -187,9 +187,10 @@ unsafe fn walk_rows<
     let mut p = 0;
     // SAFETY: the caller's.
     unsafe {
-        if PACKED && B_KIND == PADDED {
+        if PACKED && B_KIND == PADDED && S::NV == 2 {
             // Four steps a turn: addresses and the end are seen to once for all. (Not for rows as
-            // they lie: their addresses leave no registers, and sums would move to memory.)
+            // they lie: their addresses leave no registers, and sums would move to memory. Nor for
+            // narrower tiles, where a vector is many instructions and the compiler takes minutes.)
             while p + 4 <= t.depth {
                 each!(q < 4, {
                     let (a, b) = (a.wrapping_add(q * a_step), b.wrapping_add(q * b_row));
