@@ -138,14 +138,25 @@ pub(crate) fn fold_lanes(mut lanes: [f32; LANES], step: impl Fn(f32, f32) -> f32
     lanes[0]
 }
 
-/// Runs the block with `$i` as each constant below `$n`, so that arrays indexed by it stay in
-/// registers at every optimisation level. `$n` is a constant of at most 16.
+/// Runs the block with `$i` as each constant below a bound, so that arrays indexed by it stay in
+/// registers at every optimisation level. The bound is a literal, or a constant and the literal
+/// that it does not exceed: `each!(i < 4, ...)`, `each!(i < N <= 16, ...)`.
+///
+/// The block is copied as often as the literal says, so a block with another `each!` in it belongs
+/// in a function of its own where the product of both is great. Copies beyond the constant go
+/// before any code is generated, for which their conditions must be constants themselves.
 macro_rules! each {
-    ($i:ident < $n:expr, $body:block) => {
+    ($i:ident < 2, $body:block) => { $crate::simd::each!(@ $i, 2, $body, 0 1) };
+    ($i:ident < 4, $body:block) => { $crate::simd::each!(@ $i, 4, $body, 0 1 2 3) };
+    ($i:ident < 16, $body:block) => {
+        $crate::simd::each!(@ $i, 16, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($i:ident < $n:ident <= 2, $body:block) => { $crate::simd::each!(@ $i, $n, $body, 0 1) };
+    ($i:ident < $n:ident <= 16, $body:block) => {
         $crate::simd::each!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $i:ident, $n:expr, $body:block, $($l:literal)*) => {
-        $( if $l < $n {
+        $( if const { $l < $n } {
             #[allow(non_upper_case_globals, reason = "a constant that reads as a variable")]
             const $i: usize = $l;
             #[allow(clippy::out_of_bounds_indexing, reason = "what is out of bounds is not run")]

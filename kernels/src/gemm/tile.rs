@@ -65,38 +65,65 @@ const FAR: u8 = 3;
 /// those of C for writing, and C overlaps none of the others.
 #[inline(always)]
 pub(crate) unsafe fn run_tile<S: Simd>(s: S, tile: &Tile) {
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match tile.rows {
-                // SAFETY: the caller's, and the constants are the tile's own.
-                $( $rows => unsafe { by_columns::<S, $rows>(s, tile) }, )*
-                _ => {}
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    // Safe to write, for an `Op` is: the accesses behind it are those of this contract.
+    s.run(Choice(tile));
 }
 
-/// # Safety
-/// [`run_tile`]'s, and `ROWS` is `tile.rows`.
+/// The choice of a [`Body`], in a function of its own, compiled once.
+struct Choice<'a>(&'a Tile);
+
+impl Op for Choice<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        macro_rules! by_rows {
+            ($($rows:literal)*) => {
+                match self.0.rows {
+                    $( $rows => by_columns::<S, $rows>(s, self.0), )*
+                    _ => {}
+                }
+            };
+        }
+        by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    }
+}
+
 #[inline(always)]
-unsafe fn by_columns<S: Simd, const ROWS: usize>(s: S, tile: &Tile) {
+fn by_columns<S: Simd, const ROWS: usize>(s: S, tile: &Tile) {
     let two = S::NV > 1 && tile.columns > LANES;
     let packed = matches!(tile.a, A::Packed(_));
     let masked = !tile.columns.is_multiple_of(LANES);
     match (tile.b, two, packed) {
-        (B::Columns(..), _, _) => s.run(Body::<ROWS, 1, true, COLUMNS>(tile)),
-        (B::Rows(..), false, false) if masked => s.run(Body::<ROWS, 1, false, MASKED>(tile)),
-        (B::Rows(..), false, true) if masked => s.run(Body::<ROWS, 1, true, MASKED>(tile)),
-        (B::Rows(..), true, false) if masked => s.run(Body::<ROWS, 2, false, MASKED>(tile)),
-        (B::Rows(..), true, true) if masked => s.run(Body::<ROWS, 2, true, MASKED>(tile)),
-        (B::Rows(..), false, true) if tile.ahead > 0 => s.run(Body::<ROWS, 1, true, FAR>(tile)),
-        (B::Rows(..), true, true) if tile.ahead > 0 => s.run(Body::<ROWS, 2, true, FAR>(tile)),
-        (_, false, false) => s.run(Body::<ROWS, 1, false, PADDED>(tile)),
-        (_, false, true) => s.run(Body::<ROWS, 1, true, PADDED>(tile)),
-        (_, true, false) => s.run(Body::<ROWS, 2, false, PADDED>(tile)),
-        (_, true, true) => s.run(Body::<ROWS, 2, true, PADDED>(tile)),
+        (B::Columns(..), _, _) => run::<S, ROWS, 1, true, COLUMNS>(s, tile),
+        (B::Rows(..), false, false) if masked => run::<S, ROWS, 1, false, MASKED>(s, tile),
+        (B::Rows(..), false, true) if masked => run::<S, ROWS, 1, true, MASKED>(s, tile),
+        (B::Rows(..), true, false) if masked => run::<S, ROWS, 2, false, MASKED>(s, tile),
+        (B::Rows(..), true, true) if masked => run::<S, ROWS, 2, true, MASKED>(s, tile),
+        (B::Rows(..), false, true) if tile.ahead > 0 => run::<S, ROWS, 1, true, FAR>(s, tile),
+        (B::Rows(..), true, true) if tile.ahead > 0 => run::<S, ROWS, 2, true, FAR>(s, tile),
+        (_, false, false) => run::<S, ROWS, 1, false, PADDED>(s, tile),
+        (_, false, true) => run::<S, ROWS, 1, true, PADDED>(s, tile),
+        (_, true, false) => run::<S, ROWS, 2, false, PADDED>(s, tile),
+        (_, true, true) => run::<S, ROWS, 2, true, PADDED>(s, tile),
     }
+}
+
+/// Runs the body, if the instruction set has such a tile: for others no code is made.
+#[inline(always)]
+fn run<S: Simd, const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8>(
+    s: S,
+    tile: &Tile,
+) {
+    if const { ROWS <= max_rows::<S>(NV, B_KIND) && NV <= S::NV } {
+        s.run(Body::<ROWS, NV, PACKED, B_KIND>(tile));
+    }
+}
+
+/// Rows of the highest tile of so many vectors.
+const fn max_rows<S: Simd>(nv: usize, b_kind: u8) -> usize {
+    // One vector wide they may all be as high as by columns, whose last panel is a packed one.
+    let higher = nv == 1 && S::MR_BY_COLUMNS > S::MR;
+    if b_kind == COLUMNS || higher { S::MR_BY_COLUMNS } else { S::MR }
 }
 
 struct Body<'a, const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8>(&'a Tile);
@@ -111,13 +138,6 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8> O
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        // Constants: a tile that this instruction set does not have compiles to nothing.
-        // One vector wide they may all be as high as by columns, whose last panel is a packed one.
-        let higher = NV == 1 && S::MR_BY_COLUMNS > S::MR;
-        let rows = if B_KIND == COLUMNS || higher { S::MR_BY_COLUMNS } else { S::MR };
-        if ROWS > rows || NV > S::NV {
-            return;
-        }
         let t = self.0;
         let last = NV - 1;
         let last_columns = t.columns - last * LANES;
@@ -126,28 +146,28 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8> O
         // the first block before another reads it.
         unsafe {
             if t.beta == 0.0 {
-                each!(i < ROWS, {
-                    each!(v < NV, {
+                each!(i < ROWS <= 16, {
+                    each!(v < NV <= 2, {
                         acc[i][v].write(s.splat(0.0));
                     });
                 });
             } else {
                 let beta = s.splat(t.beta);
-                each!(i < ROWS, {
-                    each!(v < NV, {
+                each!(i < ROWS <= 16, {
+                    each!(v < NV <= 2, {
                         let c = t.c.wrapping_add(i * t.c_row + v * LANES);
                         let n = if v == last { last_columns } else { LANES };
                         acc[i][v].write(s.mul(beta, s.load_first(c, n)));
                     });
                 });
             }
-            if B_KIND == COLUMNS {
+            if const { B_KIND == COLUMNS } {
                 walk_columns(s, t, &mut acc);
             } else {
                 walk_rows::<S, ROWS, NV, PACKED, B_KIND>(s, t, last_columns, &mut acc);
             }
-            each!(i < ROWS, {
-                each!(v < NV, {
+            each!(i < ROWS <= 16, {
+                each!(v < NV <= 2, {
                     let c = t.c.wrapping_add(i * t.c_row + v * LANES);
                     let sum = acc[i][v].assume_init();
                     if v == last && last_columns != LANES {
@@ -187,7 +207,7 @@ unsafe fn walk_rows<
     let mut p = 0;
     // SAFETY: the caller's.
     unsafe {
-        if PACKED && B_KIND == PADDED && S::NV == 2 {
+        if const { PACKED && B_KIND == PADDED && S::NV == 2 } {
             // Four steps a turn: addresses and the end are seen to once for all. (Not for rows as
             // they lie: their addresses leave no registers, and sums would move to memory. Nor for
             // narrower tiles, where a vector is many instructions and the compiler takes minutes.)
@@ -239,7 +259,7 @@ impl Step {
         let mut bv = [const { MaybeUninit::<S::V>::uninit() }; NV];
         // SAFETY: the caller's.
         unsafe {
-            each!(v < NV, {
+            each!(v < NV <= 2, {
                 let p = self.b.wrapping_add(v * LANES);
                 if B_KIND == FAR {
                     s.prefetch(p.wrapping_add(self.ahead));
@@ -250,17 +270,17 @@ impl Step {
                     s.load(p)
                 });
             });
-            each!(i < ROWS, {
+            each!(i < ROWS <= 16, {
                 // Every other row broadcasts within the multiplication where there is such an
                 // instruction: fewer instructions, and not more loads than two a cycle.
-                if PACKED && i % 2 == 1 {
-                    each!(v < NV, {
+                if const { PACKED && i % 2 == 1 } {
+                    each!(v < NV <= 2, {
                         let (b, c) = (bv[v].assume_init(), acc[i][v].assume_init());
                         acc[i][v].write(s.fma_at::<i>(self.a, b, c));
                     });
                 } else {
                     let x = s.splat(self.a.wrapping_add(i * self.a_row).read());
-                    each!(v < NV, {
+                    each!(v < NV <= 2, {
                         let sum = s.fma(x, bv[v].assume_init(), acc[i][v].assume_init());
                         acc[i][v].write(sum);
                     });
@@ -295,11 +315,7 @@ unsafe fn walk_columns<S: Simd, const ROWS: usize, const NV: usize>(
             each!(g < 4, {
                 let columns = s.columns4(block.as_ptr().cast::<f32>().add(4 * g), LANES);
                 each!(q < 4, {
-                    each!(i < ROWS, {
-                        let x = s.splat(a.wrapping_add((4 * g + q) * ROWS + i).read());
-                        let sum = s.fma(x, columns[q], acc[i][0].assume_init());
-                        acc[i][0].write(sum);
-                    });
+                    add_column(s, a.wrapping_add((4 * g + q) * ROWS), columns[q], acc);
                 });
             });
             a = a.wrapping_add(LANES * ROWS);
@@ -307,13 +323,30 @@ unsafe fn walk_columns<S: Simd, const ROWS: usize, const NV: usize>(
         }
         while p < t.depth {
             let column = load_strided(s, b.wrapping_add(p), stride, LANES);
-            each!(i < ROWS, {
-                let x = s.splat(a.wrapping_add(i).read());
-                let sum = s.fma(x, column, acc[i][0].assume_init());
-                acc[i][0].write(sum);
-            });
+            add_column(s, a, column, acc);
             a = a.wrapping_add(ROWS);
             p += 1;
         }
+    }
+}
+
+/// One step of the depth for 16 columns, A packed.
+///
+/// # Safety
+/// [`run_tile`]'s; `acc` is written.
+#[inline(always)]
+unsafe fn add_column<S: Simd, const ROWS: usize, const NV: usize>(
+    s: S,
+    a: *const f32,
+    column: S::V,
+    acc: &mut Sums<S::V, ROWS, NV>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        each!(i < ROWS <= 16, {
+            let x = s.splat(a.wrapping_add(i).read());
+            let sum = s.fma(x, column, acc[i][0].assume_init());
+            acc[i][0].write(sum);
+        });
     }
 }
