@@ -27,6 +27,32 @@ fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
+/// The first `n` of 4 floats, lane by lane, zero in the others. NEON has no masked load, and a copy
+/// by way of the stack would be a call in each step of a product's ragged edge.
+///
+/// # Safety
+/// `p` is valid for reading `min(n, 4)` floats.
+#[inline(always)]
+unsafe fn load_part(p: *const f32, n: usize) -> float32x4_t {
+    // SAFETY: the caller's; lane `i` is read only where `n > i`.
+    unsafe {
+        if n >= 4 {
+            return vld1q_f32(p);
+        }
+        let mut v = vdupq_n_f32(0.0);
+        if n > 0 {
+            v = vld1q_lane_f32::<0>(p, v);
+        }
+        if n > 1 {
+            v = vld1q_lane_f32::<1>(p.add(1), v);
+        }
+        if n > 2 {
+            v = vld1q_lane_f32::<2>(p.add(2), v);
+        }
+        v
+    }
+}
+
 // SAFETY of the blocks without a comment of their own: the target has NEON, and arithmetic on
 // registers has no other precondition.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -150,14 +176,14 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> V {
-        // SAFETY: the caller's; NEON has no masked load, so a short run goes through the stack.
+        // SAFETY: the caller's; a part is as long as what is left of the run.
         unsafe {
-            if n >= LANES {
-                return self.load(p);
-            }
-            let mut lanes = [0f32; LANES];
-            core::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n);
-            self.load(lanes.as_ptr())
+            [
+                load_part(p, n),
+                load_part(p.wrapping_add(4), n.saturating_sub(4)),
+                load_part(p.wrapping_add(8), n.saturating_sub(8)),
+                load_part(p.wrapping_add(12), n.saturating_sub(12)),
+            ]
         }
     }
     #[inline(always)]
@@ -172,7 +198,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: V) {
-        // SAFETY: the caller's; as in `load_first`.
+        // SAFETY: the caller's; once a tile, a short run goes through the stack.
         unsafe {
             if n >= LANES {
                 return self.store(p, v);
