@@ -58,6 +58,36 @@ pub enum ErrorKind {
         /// The limit.
         limit: usize,
     },
+    /// A number that an operation cannot take.
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// As given.
+        given: f32,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// A size that must not be 0.
+    Zero {
+        /// Which size.
+        what: &'static str,
+    },
+    /// Numbers that must not fall, and do.
+    Falls {
+        /// Which numbers.
+        what: &'static str,
+        /// The place of the one that falls.
+        index: usize,
+        /// It.
+        given: usize,
+        /// The one before it.
+        wanted: usize,
+    },
+    /// An option that has no meaning for this call.
+    Misplaced {
+        /// Where it belongs.
+        wanted: &'static str,
+    },
     /// Memory that holds no packed matrix, or one of another version.
     NotPacked,
     /// A matrix packed for other instruction sets.
@@ -147,6 +177,14 @@ impl fmt::Display for Error {
             ErrorKind::TooLarge { what, given, limit } => {
                 write!(f, "{what}: given {given}, wanted at most {limit}")
             }
+            ErrorKind::Number { what, given, wanted } => {
+                write!(f, "{what}: given {given}, wanted {wanted}")
+            }
+            ErrorKind::Zero { what } => write!(f, "{what}: given 0, wanted at least 1"),
+            ErrorKind::Falls { what, index, given, wanted } => {
+                write!(f, "{what}: given {given} at index {index}, wanted at least {wanted}")
+            }
+            ErrorKind::Misplaced { wanted } => write!(f, "given here, wanted {wanted}"),
             ErrorKind::NotPacked => {
                 write!(f, "given memory that holds no packed matrix of this version, wanted one")
             }

@@ -9,17 +9,20 @@
 //! | multiply | [`Matmul`]; [`PackedB`] for a weight packed once, [`Activation`] for what follows |
 //! | mask | [`mask`] |
 //! | softmax | [`Softmax`] |
-//! | attention | [`Attention`] |
-//! | build a decoder's input, cache keys and values | [`decoder`] |
+//! | attention | [`Attention`]; over a part of the keys, and merged, [`attention::Merge`] |
+//! | cache keys and values | [`cache`] |
+//! | build a decoder's input | [`decoder`] |
 //! | choose an instruction set | [`isa`] |
 
 pub mod attention;
+pub mod cache;
 pub mod decoder;
 pub mod error;
 pub mod isa;
 pub mod mask;
 pub mod matmul;
 pub mod packed;
+pub mod score;
 pub mod softmax;
 pub mod view;
 pub mod workspace;
@@ -31,7 +34,9 @@ pub use error::{Error, ErrorKind};
 #[doc(inline)]
 pub use isa::Isa;
 #[doc(inline)]
-pub use mask::{BoolMask, Causal, Mask};
+pub use mask::{
+    Alibi, BitMask, BlockMask, BoolMask, Causal, Mask, Offset, PrefixLm, Segments, Window,
+};
 #[doc(inline)]
 pub use matmul::{Activation, Matmul};
 #[doc(inline)]

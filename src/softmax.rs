@@ -6,14 +6,15 @@ use crate::Result;
 use crate::error::{Error, ErrorKind, long_enough, same_shape};
 use crate::isa::{self, Isa};
 use crate::mask::Mask;
+use crate::score::Scoring;
 use crate::view::{TensorMut, TensorRef};
 
-/// `probs[j] = exp(s[j] - max) / sum` over the kept keys j of each row, with `s = scale * scores`
-/// plus the mask's biases; 0 where masked. Scores are batch x heads x queries x keys; a matrix
-/// ([`crate::MatRef`]) is one batch and one head.
+/// `probs[j] = exp(s[j] - max) / sum` over the kept keys j of each row; 0 where masked. Scores are
+/// batch x heads x queries x keys; a matrix ([`crate::MatRef`]) is one batch and one head.
+/// `s = (softcap(scale * scores) + biases) / temperature`, each step as given; see [`crate::score`].
 ///
-/// A row of which nothing is kept, or whose kept scores are all -infinity, becomes zeros. What
-/// stands at a masked position, NaN and infinity included, has no influence. A NaN or +infinity
+/// A row of which nothing is kept, or whose kept scores are all -infinity, becomes zeros (with
+/// [`Softmax::log`], -infinity). What stands at a masked position, NaN and infinity included, has no influence. A NaN or +infinity
 /// at a kept position makes the kept positions of its own row NaN.
 ///
 /// Each result is within `(4 + |s - max|) * 2^-24` of the true one, relative, and has the same bits
@@ -36,8 +37,8 @@ use crate::view::{TensorMut, TensorRef};
 /// ```
 #[derive(Debug)]
 pub struct Softmax<'a> {
-    mask: Mask<'a>,
-    scale: f32,
+    scoring: Scoring<'a>,
+    log: bool,
     lse: Option<&'a mut [f32]>,
     isa: Option<Isa>,
 }
@@ -51,18 +52,54 @@ impl Default for Softmax<'_> {
 impl<'a> Softmax<'a> {
     /// No mask, scale 1.
     pub fn new() -> Self {
-        Softmax { mask: Mask::None, scale: 1.0, lse: None, isa: None }
+        Softmax { scoring: Scoring::NEW, log: false, lse: None, isa: None }
     }
 
     /// What is kept, and biases. Default: everything, none.
     pub fn mask(mut self, mask: impl Into<Mask<'a>>) -> Self {
-        self.mask = mask.into();
+        self.scoring.mask = mask.into();
         self
     }
 
     /// A factor of the scores. Default 1.
     pub fn scale(mut self, scale: f32) -> Self {
-        self.scale = scale;
+        self.scoring.scale = Some(scale);
+        self
+    }
+
+    /// Keeps scaled scores within `cap`, by `cap * tanh(s / cap)`. Default: none.
+    pub fn softcap(mut self, cap: f32) -> Self {
+        self.scoring.softcap = Some(cap);
+        self
+    }
+
+    /// Divides the scores, biases included, before the softmax: under 1 sharpens, over 1 flattens.
+    /// (They are multiplied by `1 / temperature`, rounded.) Default 1.
+    pub fn temperature(mut self, temperature: f32) -> Self {
+        self.scoring.temperature = temperature;
+        self
+    }
+
+    /// A logit for each head that joins the sum and has no key, so that a row's probabilities sum
+    /// to less than 1 (attention sinks, *off by one* with zeros). Scale, cap and temperature do not
+    /// touch it. A row of which nothing is kept has zeros and the sink as log-sum-exp.
+    pub fn sinks(mut self, sinks: &'a [f32]) -> Self {
+        self.scoring.sinks = Some(sinks);
+        self
+    }
+
+    /// The logarithm of the probabilities, `s[j] - max - ln(sum)`, -infinity where masked: no
+    /// probability is lost under the smallest float.
+    ///
+    /// ```
+    /// use masktile::{MatMut, Softmax};
+    /// let mut scores = [0.0, 200.0];
+    /// Softmax::new().log().run_in_place(MatMut::new(&mut scores, [1, 2])?)?;
+    /// assert_eq!(scores, [-200.0, 0.0]);
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    pub fn log(mut self) -> Self {
+        self.log = true;
         self
     }
 
@@ -82,8 +119,8 @@ impl<'a> Softmax<'a> {
     /// Reads `scores`, writes `probs`.
     ///
     /// # Errors
-    /// If shapes or the mask do not fit, or `MASKTILE_ISA` names no available instruction set;
-    /// the outputs are untouched then.
+    /// If shapes, the mask or a number do not fit, or `MASKTILE_ISA` names no available instruction
+    /// set; the outputs are untouched then.
     pub fn run<'s, 'p>(
         self,
         scores: impl Into<TensorRef<'s>>,
@@ -110,7 +147,8 @@ impl<'a> Softmax<'a> {
     fn run_checked(mut self, scores: Grid<f32>, probs: &mut TensorMut<'_>) -> Result<()> {
         let shape = probs.shape();
         let rows = row_count(shape)?;
-        let plan = self.mask.plan(shape)?;
+        let plan = self.scoring.mask.plan(shape)?;
+        let rule = self.scoring.rule(shape, 1.0, &plan)?;
         let lse = lse_pointer(&mut self.lse, rows)?;
         let isa = isa::or_current(self.isa)?;
         let softmax = kernel::Softmax {
@@ -118,8 +156,9 @@ impl<'a> Softmax<'a> {
             scores,
             probs: probs.as_mut_ptr(),
             probs_strides: probs.strides(),
-            scale: self.scale,
-            plan: &plan,
+            rule,
+            sinks: self.scoring.sinks.unwrap_or(&[]),
+            log: self.log,
             lse,
         };
         // SAFETY: the views hold every element that the shape and the strides name; probs are

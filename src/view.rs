@@ -348,3 +348,31 @@ impl<T> ViewMut<'_, T, 4> {
         self
     }
 }
+
+/// Copies `from` to `to`, of the same shape.
+pub(crate) fn copy<'f, 't>(from: impl Into<TensorRef<'f>>, to: impl Into<TensorMut<'t>>) {
+    let (from, mut to) = (from.into(), to.into());
+    let [batch, heads, tokens, dim] = from.shape();
+    // Without a number to copy the other sizes may be any.
+    if dim == 0 {
+        return;
+    }
+    for b in 0..batch {
+        for h in 0..heads {
+            for t in 0..tokens {
+                if let (Some(to), Some(from)) = (to.row_mut([b, h, t, 0]), from.row([b, h, t, 0])) {
+                    for (place, number) in to.iter_mut().zip(from) {
+                        *place = *number;
+                    }
+                    continue;
+                }
+                for x in 0..dim {
+                    let at = [b, h, t, x];
+                    if let (Some(place), Some(number)) = (to.get_mut(at), from.get(at)) {
+                        *place = *number;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -8,8 +8,10 @@ use common::{
     AttentionRow, MaskData, Numbers, Shape, assert_same_bits, is_small, thinned, vector_isas,
 };
 use masktile::attention::workspace_len;
-use masktile::decoder::KvCache;
-use masktile::{Attention, Causal, Isa, Mask, TensorMut, TensorRef};
+use masktile::cache::KvCache;
+use masktile::{
+    Attention, BlockMask, Causal, Isa, Mask, Offset, Segments, TensorMut, TensorRef, Window,
+};
 
 #[derive(Clone, Copy, Debug)]
 struct Sizes {
@@ -22,6 +24,7 @@ struct Sizes {
     value_dim: usize,
 }
 
+#[derive(Clone)]
 struct Case {
     sizes: Sizes,
     q: Vec<f32>,
@@ -109,11 +112,11 @@ impl Case {
         for (line, given) in scalar.chunks(width.max(1)).enumerate() {
             let row = [line / queries / heads, line / queries % heads, line % queries];
             let at = |j| [row[0], row[1], row[2], j];
-            let bias = |j| {
+            let score = |j, scaled| {
                 let kept = mask.kept(self.scores(), at(j)).unwrap();
-                kept.then(|| data.biased(&mask, at(j), 0.0))
+                kept.then(|| data.biased(&mask, at(j), scaled))
             };
-            let (wanted, magnitude) = self.row(row).output(width, bias);
+            let (wanted, magnitude) = self.row(row).output(width, score);
             let bound = (16.0 + 4.0 * magnitude) * 2f64.powi(-24) * f64::from(greatest);
             for (x, (given, wanted)) in given.iter().zip(&wanted).enumerate() {
                 let error = (f64::from(*given) - wanted).abs();
@@ -150,6 +153,14 @@ impl Case {
     }
 }
 
+fn check_poisoned(data: &MaskData, mask: Mask<'_>, name: &str) {
+    let [batch, heads, queries, keys] = data.shape;
+    let mut case =
+        Case::new(Sizes { batch, heads, kv_heads: 1, queries, keys, dim: 12, value_dim: 20 });
+    case.poison(&mask);
+    case.check(data, mask, name);
+}
+
 #[test]
 fn every_mask_and_pair() {
     vector_isas();
@@ -158,15 +169,67 @@ fn every_mask_and_pair() {
             println!("left out under small effort: 31 queries, 300 keys");
             continue;
         }
-        let sizes =
-            Sizes { batch: 2, heads: 2, kv_heads: 1, queries, keys, dim: 12, value_dim: 20 };
         let data = MaskData::new([2, 2, queries, keys]);
-        data.each(|name, mask| {
-            let mut case = Case::new(sizes);
-            case.poison(&mask);
-            case.check(&data, mask, name);
-        });
+        data.each_kind(|name, mask| check_poisoned(&data, mask, name));
+        if keys < 300 {
+            data.each_pair(|name, mask| check_poisoned(&data, mask, name));
+        }
     }
+}
+
+#[test]
+fn every_triple_of_masks() {
+    let data = MaskData::new([2, 2, 3, 21]);
+    data.each_triple(|name, mask| check_poisoned(&data, mask, name));
+}
+
+/// Masks with holes of whole chunks and blocks of keys, over several key blocks.
+#[test]
+fn masks_that_leave_out_whole_chunks() {
+    let (queries, keys) = if is_small() { (20, 600) } else { (180, 900) };
+    let case = Case::new(sizes(1, queries, keys, 8));
+    let data = MaskData::new(case.scores());
+    let far = |query: usize, key: usize| (key / 40 + query / 50).is_multiple_of(4);
+    let table: Vec<u8> = (0..queries.div_ceil(50) * keys.div_ceil(40))
+        .map(|at| far(at / keys.div_ceil(40) * 50, at % keys.div_ceil(40) * 40).into())
+        .collect();
+    let shape = [1, 1, queries.div_ceil(50), keys.div_ceil(40)];
+    let blocks = BlockMask::ones_are_kept(TensorRef::new(&table, shape).unwrap(), [50, 40]);
+    case.check(&data, blocks.into(), "blocks");
+    case.check(&data, Mask::kept_where(&|_, _, query, key| far(query, key)), "function");
+    for masks in [
+        [Window::new(300, 0, Offset::bottom_right()).into(), blocks.into()],
+        [Window::new(30, 9, Offset::top_left()).into(), Mask::None],
+        [Segments::cumulative(&[0, 7, 20], &[0, 300, 550]).into(), blocks.into()],
+    ] {
+        case.check(&data, Mask::All(&masks), "blocks and a run");
+    }
+}
+
+/// What a row masks has no influence on it, though other rows keep it.
+#[test]
+fn nan_at_positions_masked_for_one_row_alone() {
+    let (queries, keys, dim) = (5, 23, 12);
+    let case = Case::new(Sizes { heads: 2, kv_heads: 1, ..sizes(1, queries, keys, dim) });
+    let data = MaskData::new(case.scores());
+    data.each_kind(|name, mask| {
+        for isa in Isa::available() {
+            let (clean, _) = case.run(isa, mask);
+            for row in 0..2 * queries {
+                let at = |j| [0, row / queries, row % queries, j];
+                let mut poisoned = case.clone();
+                for j in (0..keys).filter(|j| !mask.kept(case.scores(), at(*j)).unwrap()) {
+                    let poison = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][j % 3];
+                    poisoned.k[j * dim..(j + 1) * dim].fill(poison);
+                    poisoned.v[j * dim..(j + 1) * dim].fill(poison);
+                }
+                let (out, _) = poisoned.run(isa, mask);
+                let row = row * dim..(row + 1) * dim;
+                let case = format_args!("{isa} {name}, elements {row:?}");
+                assert_same_bits(&out[row.clone()], &clean[row.clone()], case);
+            }
+        }
+    });
 }
 
 #[test]

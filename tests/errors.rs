@@ -1,8 +1,10 @@
 //! Every error, one by one: the message, and outputs untouched.
 
-use masktile::decoder::{KvCache, join_as_columns, join_as_row};
+use masktile::cache::KvCache;
+use masktile::decoder::{join_as_columns, join_as_row};
 use masktile::{
-    Attention, BoolMask, Causal, Error, Mask, MatMut, MatRef, Matmul, Softmax, TensorMut, TensorRef,
+    Alibi, Attention, BitMask, BlockMask, BoolMask, Causal, Error, Mask, MatMut, MatRef, Matmul,
+    Offset, PrefixLm, Segments, Softmax, TensorMut, TensorRef, View, Window,
 };
 
 #[track_caller]
@@ -78,6 +80,14 @@ fn matmul() {
     run(Matmul::new(a, b), [2, 4], &mut w[..short], &message);
 }
 
+/// `f` of a mask nine levels deep.
+fn check_nested(masks: &[Mask<'_>], depth: usize, f: &dyn Fn(Mask<'_>)) {
+    match depth {
+        8 => f(Mask::All(masks)),
+        _ => check_nested(&[Mask::All(masks)], depth + 1, f),
+    }
+}
+
 #[test]
 fn masks() {
     let (data, bytes) = ([0.0; 24], [1u8; 24]);
@@ -100,7 +110,7 @@ fn masks() {
     };
     check(Mask::KeyLengths(&[4]), "`mask`: key lengths: given 1, wanted 2");
     check(Mask::KeyLengths(&[4, 5]), "`mask`: key length: given 5, wanted at most 4");
-    check(Causal::offsets(&[0; 3]).into(), "`mask`: causal offsets: given 3, wanted 2");
+    check(Causal::offsets(&[0; 3]).into(), "`mask`: offsets: given 3, wanted 2");
     let ones = TensorRef::new(&bytes, [1, 1, 3, 4]).unwrap();
     check(BoolMask::ones_are_kept(ones).into(), "`mask`: batch: given 1, wanted 2");
     let ones = MatRef::new(&bytes, [4, 3]).unwrap();
@@ -112,7 +122,50 @@ fn masks() {
     check(nested, "`mask`: key length: given 9, wanted at most 4");
     check(
         Mask::All(&[ones; 5]),
-        "`mask`: masks of one sort composed (ranges, booleans, biases): given 5, wanted at most 4",
+        "`mask`: masks of one sort composed (runs of keys, matrices and functions, biases): given 5, wanted at most 4",
+    );
+    let eight = [Mask::None; 8];
+    let many = [Mask::All(&eight); 8];
+    check(Mask::All(&many), "`mask`: masks composed: given 65, wanted at most 64");
+    check_nested(&[Mask::None], 0, &|mask| {
+        check(mask, "`mask`: levels of masks composed: given 9, wanted at most 8");
+    });
+    check(Causal::past(&[1]).into(), "`mask`: past lengths: given 1, wanted 2");
+    check(Causal::ending_at(&[4, 5]).into(), "`mask`: key length: given 5, wanted at most 4");
+    let window = Window::new(1, 0, Offset::per_batch(&[1]));
+    check(window.into(), "`mask`: offsets: given 1, wanted 2");
+    let prefix = PrefixLm::new(&[1, 6], Offset::top_left());
+    check(prefix.into(), "`mask`: prefix length: given 6, wanted at most 4");
+    check(Mask::KeyRanges(&[0..4, 2..5]), "`mask`: end of a key range: given 5, wanted at most 4");
+    check(
+        Segments::cumulative(&[0, 3], &[0, 2, 4]).into(),
+        "`mask`: cumulative lengths of keys: given 3, wanted 2",
+    );
+    check(
+        Segments::cumulative(&[0, 2, 1], &[0, 2, 4]).into(),
+        "`mask`: cumulative lengths of queries: given 1 at index 2, wanted at least 2",
+    );
+    check(
+        Segments::cumulative_causal(&[0, 3], &[0, 5]).into(),
+        "`mask`: cumulative lengths of keys: given 5, wanted at most 4",
+    );
+    let ids = View::new(&[0; 8], [2, 4]).unwrap();
+    check(Segments::ids(ids, ids).into(), "`mask`: queries: given 4, wanted 3");
+    let bits = TensorRef::new(&bytes, [2, 1, 3, 4]).unwrap();
+    check(BitMask::ones_are_kept(bits).into(), "`mask`: keys: given 4, wanted 1");
+    let table = TensorRef::new(&bytes, [2, 1, 3, 1]).unwrap();
+    check(BlockMask::ones_are_kept(table, [2, 4]).into(), "`mask`: queries: given 3, wanted 2");
+    check(
+        BlockMask::ones_are_kept(table, [0, 4]).into(),
+        "`mask`: block size: given 0, wanted at least 1",
+    );
+    check(
+        Alibi::new(&[1.0, 1.0], Offset::top_left()).into(),
+        "`mask`: ALiBi slopes: given 2, wanted 1",
+    );
+    check(
+        Alibi::new(&[f32::NAN], Offset::top_left()).into(),
+        "`mask`: ALiBi slope: given NaN, wanted a finite number",
     );
     assert_error(
         Mask::None.kept([1, 1, 2, 2], [0, 0, 2, 0]),
@@ -137,6 +190,19 @@ fn softmax() {
         softmax.log_sum_exp(&mut [0.0; 3]).run(scores, out),
         "`lse`: length: given 3, wanted at least 4",
     );
+    for (softmax, message) in [
+        (Softmax::new().softcap(0.0), "`softcap`: value: given 0"),
+        (Softmax::new().temperature(f32::NAN), "`temperature`: value: given NaN"),
+        (Softmax::new().temperature(1e-45), "`temperature`: value: given 0.0000000"),
+    ] {
+        let error = softmax.run(scores, MatMut::new(&mut probs, [4, 6]).unwrap()).unwrap_err();
+        let error = error.to_string();
+        let wanted = "wanted a finite number above 0 with a finite inverse";
+        assert!(error.starts_with(message) && error.ends_with(wanted), "{error}");
+    }
+    let softmax = Softmax::new().sinks(&[1.0; 2]);
+    let out = MatMut::new(&mut probs, [4, 6]).unwrap();
+    assert_error(softmax.run(scores, out), "`sinks`: heads: given 2, wanted 1");
     assert_eq!(probs, [7.0; 24]);
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Numbers, is_small, same_bits, vector_isas};
+use masktile::mask::{bf16, f16};
 use masktile_kernels::{Isa, LANES, Op, Simd, exp, run};
 
 /// Applies `exp` to each number.
@@ -172,18 +173,54 @@ impl Op for Primitives<'_> {
             // Exactly as long as may be touched; the guard-page test proves the end.
             let source = self.a[..present].to_vec();
             let mut target = [7.0; LANES];
-            let bytes: Vec<u8> = source.iter().map(|x| u8::from(*x > 0.0) * 128).collect();
-            // SAFETY: source and bytes have `min(n, 16)` numbers, the target 16.
+            // SAFETY: the source has `min(n, 16)` numbers, the target 16.
             unsafe {
                 write(s.load_first(source.as_ptr(), n));
-                write(show(s.nonzero_bytes(bytes.as_ptr(), n)));
                 s.store_first(target.as_mut_ptr(), n, b);
             }
             write(load(&target));
         }
+        write(show(s.mask(s.nonzero_bytes(self.a.map(|x| u8::from(x > 0.0) * 128)))));
+        for bits in [0, 1, 0x8000, 0x5a3c, u16::MAX] {
+            write(show(s.mask(bits)));
+            assert_eq!(s.bits(s.mask(bits)), bits);
+        }
+        out.push(f32::from(s.bits(less)));
         out.push(s.sum(a));
         out.push(s.largest(s.max(a, s.splat(f32::MIN))));
         out
+    }
+}
+
+/// 16 numbers as half and as bfloat16, widened.
+struct Widen([u16; LANES]);
+
+impl Op for Widen {
+    type Out = [[f32; LANES]; 2];
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> [[f32; LANES]; 2] {
+        let mut out = [[0.0; LANES]; 2];
+        // SAFETY: each array has 16 numbers.
+        unsafe {
+            s.store(out[0].as_mut_ptr(), s.widen_f16(self.0));
+            s.store(out[1].as_mut_ptr(), s.widen_bf16(self.0));
+        }
+        out
+    }
+}
+
+#[test]
+fn every_half_is_widened_exactly() {
+    for isa in Isa::available() {
+        for first in (0..=u16::MAX).step_by(LANES) {
+            let bits: [u16; LANES] = std::array::from_fn(|i| first + i as u16);
+            let [halves, bfloats] = run(isa, Widen(bits));
+            assert!(same_bits(&halves, &bits.map(|x| f16::from_bits(x).to_f32())), "{isa} {first}");
+            assert!(
+                same_bits(&bfloats, &bits.map(|x| bf16::from_bits(x).to_f32())),
+                "{isa} {first}"
+            );
+        }
     }
 }
 

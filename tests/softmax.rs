@@ -63,9 +63,13 @@ fn check(scores: &[f32], data: &MaskData, scale: f32, mask: Mask<'_>, case: &str
                 continue;
             };
             let distance = (logit - max).abs();
-            let bound = (4.0 + distance) * 0.5 * f64::from(f32::EPSILON) * wanted;
+            let unit = 0.5 * f64::from(f32::EPSILON) * wanted;
             let error = (f64::from(*given) - wanted).abs();
-            assert!(error <= bound.max(1e-37), "{case} [{row}, {j}]: {given:e} wanted {wanted:e}");
+            assert!(
+                error <= ((4.0 + distance) * unit).max(1e-37),
+                "{case} [{row}, {j}]: {given:e} wanted {wanted:e}, off by {} with distance {distance}",
+                error / unit
+            );
         }
         let given = f64::from(scalar_lse[row]);
         assert!(given == lse || (given - lse).abs() <= 1e-5, "{case}: lse {given} wanted {lse}");
@@ -81,20 +85,38 @@ fn check(scores: &[f32], data: &MaskData, scale: f32, mask: Mask<'_>, case: &str
     }
 }
 
+/// [`check`] with what `mask` masks poisoned, scaled and as they are.
+fn check_poisoned(data: &MaskData, mask: Mask<'_>, name: &str) {
+    let keys = data.shape[3];
+    let rows = data.shape.iter().take(3).product::<usize>();
+    let mut scores: Vec<f32> =
+        Numbers::new(keys as u64).many(rows * keys).iter().map(|x| x * 8.0).collect();
+    poison(&mut scores, data.shape, &mask);
+    check(&scores, data, 0.37, mask, &format!("{keys} keys, {name}"));
+    check(&scores, data, 1.0, mask, &format!("{keys} keys, {name}, scale 1"));
+}
+
 #[test]
 fn every_remainder_and_every_mask() {
     vector_isas();
     for keys in thinned(1..=70) {
         let data = MaskData::new([2, 2, 3, keys]);
-        let clean: Vec<f32> =
-            Numbers::new(keys as u64).many(12 * keys).iter().map(|x| x * 8.0).collect();
-        data.each(|name, mask| {
-            let mut scores = clean.clone();
-            poison(&mut scores, data.shape, &mask);
-            check(&scores, &data, 0.37, mask, &format!("{keys} keys, {name}"));
-            check(&scores, &data, 1.0, mask, &format!("{keys} keys, {name}, scale 1"));
-        });
+        data.each_kind(|name, mask| check_poisoned(&data, mask, name));
     }
+}
+
+#[test]
+fn every_pair_of_masks() {
+    for keys in thinned([1, 4, 15, 16, 17, 31, 33, 40, 48, 67]) {
+        let data = MaskData::new([2, 2, 3, keys]);
+        data.each_pair(|name, mask| check_poisoned(&data, mask, name));
+    }
+}
+
+#[test]
+fn every_triple_of_masks() {
+    let data = MaskData::new([2, 2, 3, 21]);
+    data.each_triple(|name, mask| check_poisoned(&data, mask, name));
 }
 
 #[test]
@@ -177,7 +199,7 @@ fn strided_scores_and_probs() {
         }
         laid
     };
-    data.each(|name, mask| {
+    data.each_kind(|name, mask| {
         let wanted = lay(&run(Isa::SCALAR, &clean, shape, 0.5, mask).0);
         for isa in Isa::available() {
             let scores = lay(&clean);

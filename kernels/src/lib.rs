@@ -32,6 +32,7 @@ pub mod gemm;
 pub mod isa;
 pub mod mask;
 mod row;
+pub mod score;
 mod simd;
 pub mod softmax;
 

@@ -5,7 +5,6 @@
 
 use crate::exp::exp_nonpositive;
 use crate::gemm::{load_strided, store_strided};
-use crate::mask::{Plan, Row};
 use crate::simd::{LANES, Simd};
 
 /// Columns whose lane sums are added up by themselves before they join the row's: it keeps the
@@ -23,19 +22,19 @@ pub(crate) struct Run {
 
 impl Run {
     #[inline(always)]
-    fn start(&self) -> usize {
+    pub(crate) fn start(&self) -> usize {
         self.first / LANES * LANES
     }
 
     /// Lanes of the chunk at `c` that exist.
     #[inline(always)]
-    fn present(&self, c: usize) -> usize {
+    pub(crate) fn present(&self, c: usize) -> usize {
         (self.columns - c).min(LANES)
     }
 
     /// `v` in the lanes of the chunk at `c` that are in the run, `other` elsewhere.
     #[inline(always)]
-    fn keep<S: Simd>(&self, s: S, c: usize, v: S::V, other: f32) -> S::V {
+    pub(crate) fn keep<S: Simd>(&self, s: S, c: usize, v: S::V, other: f32) -> S::V {
         if c >= self.first && c + LANES <= self.end {
             return v;
         }
@@ -51,13 +50,24 @@ pub(crate) struct Cells<P> {
     pub stride: usize,
 }
 
-/// Where a row of scores stands among the masks.
-#[derive(Clone, Copy)]
-pub(crate) struct RowMask<'a> {
-    pub plan: &'a Plan<'a>,
-    pub row: Row,
-    /// The key of column 0.
-    pub key: usize,
+impl Cells<*const f32> {
+    #[inline(always)]
+    pub(crate) fn at(&self, i: usize) -> *const f32 {
+        self.p.wrapping_add(i * self.stride)
+    }
+}
+
+impl Cells<*mut f32> {
+    #[inline(always)]
+    pub(crate) fn at(&self, i: usize) -> *mut f32 {
+        self.p.wrapping_add(i * self.stride)
+    }
+
+    /// The same cells to read.
+    #[inline(always)]
+    pub(crate) fn as_const(&self) -> Cells<*const f32> {
+        Cells { p: self.p.cast_const(), stride: self.stride }
+    }
 }
 
 /// The greatest of `scale * score` over the run, or the least finite number if that is more.
@@ -71,47 +81,48 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
     let mut max = s.splat(f32::MIN);
     for c in (run.start()..run.end).step_by(LANES) {
         // SAFETY: `present` lanes exist.
-        let v = unsafe {
-            load_strided(s, row.p.wrapping_add(c * row.stride), row.stride, run.present(c))
-        };
+        let v = unsafe { load_strided(s, row.at(c), row.stride, run.present(c)) };
         max = s.max(run.keep(s, c, s.mul(v, scale), f32::NEG_INFINITY), max);
     }
     s.largest(max)
 }
 
-/// Writes `scale * score + bias`, or -infinity where masked, and returns the greatest as
-/// [`max_pass`] does.
+/// The exponentials' sum in the order of the crate's first page, of `exp(scale * score - max)` over
+/// the run. `store` takes each chunk of them, zero outside the run, with its first column.
 ///
 /// # Safety
-/// The cells of `row` are valid for reading, of `out` for writing (they may be the same), and the
-/// plan's matrices have the run's keys.
+/// The cells of `row` are valid for reading.
 #[inline(always)]
-pub(crate) unsafe fn mask_pass<S: Simd>(
+unsafe fn exp_sum<S: Simd>(
     s: S,
     row: Cells<*const f32>,
-    out: Cells<*mut f32>,
     run: Run,
     scale: f32,
-    mask: RowMask<'_>,
+    max: f32,
+    store: impl Fn(usize, S::V),
 ) -> f32 {
-    let scale = s.splat(scale);
-    let mut max = s.splat(f32::MIN);
-    for c in (run.start()..run.end).step_by(LANES) {
-        let n = run.present(c);
-        // SAFETY: `present` lanes exist, in the row and in the matrices.
-        unsafe {
-            let v = load_strided(s, row.p.wrapping_add(c * row.stride), row.stride, n);
-            let v = mask.plan.apply(s, mask.row, mask.key + c, n, s.mul(v, scale));
-            let v = run.keep(s, c, v, f32::NEG_INFINITY);
-            store_strided(s, out.p.wrapping_add(c * out.stride), out.stride, n, v);
-            max = s.max(v, max);
+    let (scale, max) = (s.splat(scale), s.splat(max));
+    let mut sum = s.splat(0.0);
+    let mut c = run.start();
+    while c < run.end {
+        let block_end = run.end.min((c / SUM_BLOCK + 1) * SUM_BLOCK);
+        let mut block = s.splat(0.0);
+        while c < block_end {
+            // SAFETY: `present` lanes exist.
+            let v = unsafe { load_strided(s, row.at(c), row.stride, run.present(c)) };
+            let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
+            let e = run.keep(s, c, e, 0.0);
+            store(c, e);
+            block = s.add(block, e);
+            c += LANES;
         }
+        sum = s.add(sum, block);
     }
-    s.largest(max)
+    s.sum(sum)
 }
 
 /// Writes `exp(scale * score - max)`, zero outside the run in the chunks it touches, and returns
-/// the sum in the order of the crate's first page.
+/// their sum.
 ///
 /// # Safety
 /// The cells of `row` are valid for reading, of `out` for writing (they may be the same).
@@ -124,44 +135,111 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
     scale: f32,
     max: f32,
 ) -> f32 {
-    let (scale, max) = (s.splat(scale), s.splat(max));
-    let mut sum = s.splat(0.0);
-    let mut c = run.start();
-    while c < run.end {
-        let block_end = run.end.min((c / SUM_BLOCK + 1) * SUM_BLOCK);
-        let mut block = s.splat(0.0);
-        while c < block_end {
-            let n = run.present(c);
-            // SAFETY: `present` lanes exist.
-            unsafe {
-                let v = load_strided(s, row.p.wrapping_add(c * row.stride), row.stride, n);
-                let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
-                let e = run.keep(s, c, e, 0.0);
-                store_strided(s, out.p.wrapping_add(c * out.stride), out.stride, n, e);
-                block = s.add(block, e);
-            }
-            c += LANES;
-        }
-        sum = s.add(sum, block);
+    // SAFETY: the caller's; `present` lanes exist.
+    unsafe {
+        exp_sum(
+            s,
+            row,
+            run,
+            scale,
+            max,
+            #[inline(always)]
+            |c, e| {
+                store_strided(s, out.at(c), out.stride, run.present(c), e);
+            },
+        )
     }
-    s.sum(sum)
 }
 
-/// Multiplies the run's chunks by `factor`.
+/// The sum that [`exp_pass`] returns, without the exponentials.
+///
+/// # Safety
+/// The cells are valid for reading.
+#[inline(always)]
+pub(crate) unsafe fn sum_pass<S: Simd>(
+    s: S,
+    row: Cells<*const f32>,
+    run: Run,
+    scale: f32,
+    max: f32,
+) -> f32 {
+    // SAFETY: the caller's.
+    unsafe {
+        exp_sum(
+            s,
+            row,
+            run,
+            scale,
+            max,
+            #[inline(always)]
+            |_, _| (),
+        )
+    }
+}
+
+/// Writes `scale * score - max - log_sum` over the run, -infinity outside it in the chunks it
+/// touches and where the score is -infinity.
+///
+/// # Safety
+/// The cells of `row` are valid for reading, of `out` for writing (they may be the same).
+#[inline(always)]
+pub(crate) unsafe fn log_pass<S: Simd>(
+    s: S,
+    row: Cells<*const f32>,
+    out: Cells<*mut f32>,
+    run: Run,
+    scale: f32,
+    [max, log_sum]: [f32; 2],
+) {
+    let (scale, max, log_sum) = (s.splat(scale), s.splat(max), s.splat(log_sum));
+    for c in (run.start()..run.end).step_by(LANES) {
+        let n = run.present(c);
+        // SAFETY: `present` lanes exist.
+        unsafe {
+            let v = load_strided(s, row.at(c), row.stride, n);
+            let v = s.sub(s.sub(s.mul(v, scale), max), log_sum);
+            let v = run.keep(s, c, v, f32::NEG_INFINITY);
+            store_strided(s, out.at(c), out.stride, n, v);
+        }
+    }
+}
+
+/// Exponentials to probabilities: divided by their sum, which is not NaN. The inverse of the sum is
+/// taken with what it is off, so that the quotient is rounded once.
 ///
 /// # Safety
 /// The cells are valid for reading and writing.
 #[inline(always)]
-pub(crate) unsafe fn scale_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, factor: f32) {
-    let factor = s.splat(factor);
+pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, sum: f32) {
+    if sum == 0.0 {
+        return;
+    }
+    let inverse = s.splat(1.0 / sum);
+    let off = s.mul(s.fma(inverse, s.splat(-sum), s.splat(1.0)), inverse);
     for c in (run.start()..run.end).step_by(LANES) {
         let n = run.present(c);
-        let p = row.p.wrapping_add(c * row.stride);
         // SAFETY: `present` lanes exist.
         unsafe {
-            let v = load_strided(s, p.cast_const(), row.stride, n);
-            store_strided(s, p, row.stride, n, s.mul(v, factor));
+            let e = load_strided(s, row.at(c).cast_const(), row.stride, n);
+            store_strided(s, row.at(c), row.stride, n, s.fma(e, inverse, s.mul(e, off)));
         }
+    }
+}
+
+/// NaN wherever `is_kept`, `masked` elsewhere in the run: a row whose sum is NaN.
+///
+/// # Safety
+/// The cells are valid for writing.
+#[inline(always)]
+pub(crate) unsafe fn nan_pass(
+    row: Cells<*mut f32>,
+    run: Run,
+    masked: f32,
+    is_kept: impl Fn(usize) -> bool,
+) {
+    for c in run.first..run.end {
+        // SAFETY: the caller's.
+        unsafe { row.at(c).write(if is_kept(c) { f32::NAN } else { masked }) }
     }
 }
 
@@ -179,9 +257,8 @@ pub(crate) unsafe fn fill<S: Simd>(
 ) {
     let v = s.splat(value);
     for c in (first..end).step_by(LANES) {
-        let p = row.p.wrapping_add(c * row.stride);
         // SAFETY: the cells below `end` are the caller's.
-        unsafe { store_strided(s, p, row.stride, (end - c).min(LANES), v) }
+        unsafe { store_strided(s, row.at(c), row.stride, (end - c).min(LANES), v) }
     }
 }
 
@@ -189,4 +266,19 @@ pub(crate) unsafe fn fill<S: Simd>(
 #[inline(always)]
 pub(crate) fn log_sum_exp(max: f32, sum: f32) -> f32 {
     if sum == 0.0 { f32::NEG_INFINITY } else { max + libm::logf(sum) }
+}
+
+/// `exp(x)` of one `x <= 0`, with the bits of a lane of [`exp_nonpositive`].
+#[inline(always)]
+pub(crate) fn exp_one<S: Simd>(s: S, x: f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    // SAFETY: the array has 16 numbers.
+    unsafe { s.store(lanes.as_mut_ptr(), exp_nonpositive(s, s.splat(x))) };
+    lanes[0]
+}
+
+/// The greater, as [`Simd::max`]: a NaN in `a` gives `b`.
+#[inline(always)]
+pub(crate) fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }

@@ -113,12 +113,16 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn prefetch(self, p: *const f32) {
         let _ = p;
     }
-    /// Which of the first `n` (or 16) bytes from `p` are not zero; false in the other lanes.
-    /// Touches nothing behind them.
-    ///
-    /// # Safety
-    /// `p` is valid for reading `min(n, 16)` bytes.
-    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> Self::M;
+    /// Which of the bytes are not zero, bit `i` for byte `i`.
+    fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16;
+    /// The lanes kept, bit `i` for lane `i`.
+    fn bits(self, m: Self::M) -> u16;
+    /// The lanes whose bit is set.
+    fn mask(self, bits: u16) -> Self::M;
+    /// The bits of 16 halves (IEEE 754 binary16) as floats, exactly.
+    fn widen_f16(self, halves: [u16; LANES]) -> Self::V;
+    /// The bits of 16 bfloat16 as floats, exactly.
+    fn widen_bf16(self, halves: [u16; LANES]) -> Self::V;
 
     /// Runs `op` with this instruction set's target features enabled.
     fn run<O: Op>(self, op: O) -> O::Out;

@@ -1,15 +1,18 @@
-//! Masked softmax over rows, f32: `probs[j] = exp(s[j] - max) / sum` over the kept `j`, with
-//! `s = scale * scores + bias`; zero where masked, and zeros for a row of which nothing is kept.
+//! Masked softmax over rows, f32: `probs[j] = exp(s[j] - max) / sum` over the kept `j`, with `s` as
+//! [`crate::score`] says; zero where masked, and zeros for a row of which nothing is kept. Or its
+//! logarithm, `s[j] - max - ln(sum)`, -infinity where masked.
 //!
-//! Three passes over a row that the first brings into L1: maximum (with masks, the masked scores
-//! are written on the way), exponentials with their sum, division. A range mask's tail is
-//! neither read nor exponentiated.
+//! Three passes over a row that the first brings into L1: maximum (unless scores are only scaled,
+//! what the softmax takes is written on the way), exponentials with their sum, division. A range
+//! mask's tail is neither read nor exponentiated.
 
 use crate::isa::{Isa, run};
-use crate::mask::{Grid, Plan, Row};
+use crate::mask::{Grid, Row};
 use crate::row::{
-    Cells, RowMask, Run, exp_pass, fill, log_sum_exp, mask_pass, max_pass, scale_pass,
+    Cells, Run, divide_pass, exp_one, exp_pass, fill, greater, log_pass, log_sum_exp, max_pass,
+    nan_pass, sum_pass,
 };
+use crate::score::{Line, Rule, Stage, score_pass};
 use crate::simd::{Op, Simd};
 
 /// A softmax over the keys of `[batch, heads, queries, keys]`. Strides count elements.
@@ -20,8 +23,11 @@ pub struct Softmax<'a> {
     pub scores: Grid<f32>,
     pub probs: *mut f32,
     pub probs_strides: [usize; 4],
-    pub scale: f32,
-    pub plan: &'a Plan<'a>,
+    pub rule: Rule<'a>,
+    /// A logit for each head that joins the sum and has no key; empty for none.
+    pub sinks: &'a [f32],
+    /// The logarithm of the probabilities.
+    pub log: bool,
     /// `batch * heads * queries` numbers for the log-sum-exp of each row, or null.
     pub lse: *mut f32,
 }
@@ -51,7 +57,11 @@ impl Op for Rows<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let [batch, heads, queries, _] = self.softmax.shape;
+        let [batch, heads, queries, keys] = self.softmax.shape;
+        // Without a number to write the other sizes may be any.
+        if keys == 0 && self.softmax.lse.is_null() {
+            return;
+        }
         let rows = batch * heads * queries;
         let at = |i: usize| split(rows, i, self.parts);
         for index in at(self.index)..at(self.index + 1) {
@@ -82,32 +92,57 @@ pub(crate) fn split(len: usize, i: usize, parts: usize) -> usize {
 #[inline(always)]
 unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
     let columns = x.shape[3];
-    let (first, end) = x.plan.range(at, columns);
+    let (first, end) = x.rule.plan.range(at, columns);
     let run = Run { first, end, columns };
-    let scores = Cells { p: x.scores.at(at, 0), stride: x.scores.strides[3] };
-    let probs = Grid { data: x.probs.cast_const(), strides: x.probs_strides }.at(at, 0).cast_mut();
-    let probs = Cells { p: probs, stride: x.probs_strides[3] };
+    let raw = Cells { p: x.scores.at(at, 0), stride: x.scores.strides[3] };
+    let out = Grid { data: x.probs.cast_const(), strides: x.probs_strides }.at(at, 0).cast_mut();
+    let out = Cells { p: out, stride: x.probs_strides[3] };
+    let masked = if x.log { f32::NEG_INFINITY } else { 0.0 };
+    let plan = x.rule.plan;
 
     // SAFETY: columns below `columns` of this row are the caller's to read and write.
     unsafe {
-        fill(s, probs, 0, first, 0.0);
-        fill(s, probs, end, columns, 0.0);
-        let (max, sum) = if x.plan.is_elementwise() {
-            let masked = Cells { p: probs.p.cast_const(), stride: probs.stride };
-            let mask = RowMask { plan: x.plan, row: at, key: 0 };
-            let max = mask_pass(s, scores, probs, run, x.scale, mask);
-            (max, exp_pass(s, masked, probs, run, 1.0, max))
+        fill(s, out, 0, first, masked);
+        fill(s, out, end, columns, masked);
+        let (scores, scale, max) = if x.rule.is_plain() {
+            (raw, x.rule.scale, max_pass(s, raw, run, x.rule.scale))
         } else {
-            let max = max_pass(s, scores, run, x.scale);
-            (max, exp_pass(s, scores, probs, run, x.scale, max))
+            let line = Line { rule: &x.rule, row: at, key: 0 };
+            let max = score_pass(
+                s,
+                raw,
+                out,
+                run,
+                line,
+                Stage::Biased,
+                #[inline(always)]
+                |c| plan.kept(s, at, c, run.present(c)),
+            );
+            (out.as_const(), 1.0, max)
         };
+        let sink = x.sinks.get(at.head).copied();
+        let max = greater(sink.unwrap_or(f32::NEG_INFINITY), max);
+        let sum = if x.log {
+            sum_pass(s, scores, run, scale, max)
+        } else {
+            exp_pass(s, scores, out, run, scale, max)
+        };
+        let sum = if let Some(sink) = sink { sum + exp_one(s, sink - max) } else { sum };
+
         if sum.is_nan() {
-            for c in first..end {
-                let value = if x.plan.is_kept(at, c) { f32::NAN } else { 0.0 };
-                probs.p.wrapping_add(c * probs.stride).write(value);
-            }
-        } else if sum != 0.0 {
-            scale_pass(s, probs, run, 1.0 / sum);
+            nan_pass(
+                out,
+                run,
+                masked,
+                #[inline(always)]
+                |c| plan.kept(s, at, c, 1) == 1,
+            );
+        } else if !x.log {
+            divide_pass(s, out, run, sum);
+        } else if sum == 0.0 {
+            fill(s, out, first, end, masked);
+        } else {
+            log_pass(s, scores, out, run, scale, [max, libm::logf(sum)]);
         }
         if !x.lse.is_null() {
             x.lse.wrapping_add(index).write(log_sum_exp(max, sum));

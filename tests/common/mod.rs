@@ -1,7 +1,10 @@
 //! What the tests share: numbers, masks of every kind, and the oracle in float64.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
-use masktile::{BoolMask, Causal, Isa, Mask, TensorRef};
+mod masks;
+
+pub use masks::MaskData;
+use masktile::Isa;
 
 /// Numbers that look random and are the same every time (xorshift; no zeros, none subnormal).
 pub struct Numbers(u64);
@@ -110,97 +113,6 @@ pub fn softmax_row(scores: &[Option<f64>]) -> (Vec<f64>, f64) {
 /// batch, heads, queries, keys
 pub type Shape = [usize; 4];
 
-/// Material for masks of one shape.
-pub struct MaskData {
-    pub shape: Shape,
-    pub lengths: Vec<usize>,
-    pub offsets: Vec<isize>,
-    /// Full size.
-    pub ones: Vec<u8>,
-    /// One row for each query, for all batches and heads.
-    pub ones_by_query: Vec<u8>,
-    pub bias: Vec<f32>,
-    /// Some of it -infinity.
-    pub masking_bias: Vec<f32>,
-}
-
-impl MaskData {
-    pub fn new(shape: Shape) -> Self {
-        let [batch, heads, queries, keys] = shape;
-        let mut numbers = Numbers::new((queries * 1000 + keys) as u64);
-        let bias = numbers.many(batch * heads * queries * keys);
-        let masking = |b: &f32| if *b < -0.4 { f32::NEG_INFINITY } else { *b };
-        MaskData {
-            shape,
-            lengths: (0..batch)
-                .map(|b| keys * (batch - b) / batch - usize::from(keys > 2))
-                .collect(),
-            offsets: (0..batch).map(|b| b as isize * 3 - 1).collect(),
-            ones: (0..bias.len()).map(|_| (numbers.below(3) as u8) * 7).collect(),
-            ones_by_query: (0..queries * keys).map(|_| (numbers.below(3) as u8) * 7).collect(),
-            masking_bias: bias.iter().map(masking).collect(),
-            bias,
-        }
-    }
-
-    fn tensor<'a, T>(&self, data: &'a [T]) -> TensorRef<'a, T> {
-        TensorRef::new(data, self.shape).unwrap()
-    }
-
-    /// Every kind of mask, with its name.
-    pub fn masks(&self) -> Vec<(&'static str, Mask<'_>)> {
-        let [_, _, queries, keys] = self.shape;
-        let by_query = TensorRef::new(&self.ones_by_query, [1, 1, queries, keys]).unwrap();
-        vec![
-            ("none", Mask::None),
-            ("causal top-left", Causal::top_left().into()),
-            ("causal bottom-right", Causal::bottom_right().into()),
-            ("causal offset 5", Causal::offset(5).into()),
-            ("causal offset -2", Causal::offset(-2).into()),
-            ("causal by batch", Causal::offsets(&self.offsets).into()),
-            ("key lengths", Mask::KeyLengths(&self.lengths)),
-            ("ones masked", BoolMask::ones_are_masked(self.tensor(&self.ones)).into()),
-            (
-                "ones kept, broadcast",
-                BoolMask::ones_are_kept(by_query.broadcast(self.shape).unwrap()).into(),
-            ),
-            ("bias", Mask::Bias(self.tensor(&self.bias))),
-            ("masking bias", Mask::Bias(self.tensor(&self.masking_bias))),
-        ]
-    }
-
-    /// `score` with the biases that `mask` adds, each sum rounded as by the library if `R` is f32.
-    pub fn biased<R: From<f32> + std::ops::Add<Output = R>>(
-        &self,
-        mask: &Mask<'_>,
-        at: Shape,
-        score: R,
-    ) -> R {
-        match mask {
-            Mask::Bias(bias) => score + R::from(*bias.get(at).unwrap()),
-            Mask::All(masks) => {
-                masks.iter().fold(score, |score, mask| self.biased(mask, at, score))
-            }
-            _ => score,
-        }
-    }
-
-    /// Every kind and every pair of kinds.
-    pub fn each(&self, mut f: impl FnMut(&str, Mask<'_>)) {
-        let masks = self.masks();
-        for (i, (name, mask)) in masks.iter().enumerate() {
-            f(name, *mask);
-            for (other_name, other) in &masks[i + 1..] {
-                if i > 0 {
-                    f(&format!("{name} + {other_name}"), Mask::All(&[*mask, *other]));
-                }
-            }
-        }
-        let all: Vec<Mask<'_>> = [1, 6, 7, 10].map(|i| masks[i].1).to_vec();
-        f("causal + lengths + ones + masking bias", Mask::All(&all));
-    }
-}
-
 /// Attention of one row by the formula: the output and the greatest sum of the magnitudes of a
 /// score's terms.
 pub struct AttentionRow<'a> {
@@ -211,18 +123,23 @@ pub struct AttentionRow<'a> {
 }
 
 impl AttentionRow<'_> {
-    /// `bias(j)` of each kept key, `None` of a masked one.
-    pub fn output(&self, width: usize, bias: impl Fn(usize) -> Option<f64>) -> (Vec<f64>, f64) {
+    /// `score(j, scaled)` is what the softmax takes of key j, `None` of a masked one.
+    pub fn output(
+        &self,
+        width: usize,
+        score: impl Fn(usize, f64) -> Option<f64>,
+    ) -> (Vec<f64>, f64) {
         let mut magnitude: f64 = 0.0;
         let scores: Vec<Option<f64>> = (0..self.keys.len())
             .map(|j| {
-                bias(j).map(|bias| {
-                    let terms =
-                        self.q.iter().zip(self.keys[j]).map(|(q, k)| f64::from(*q) * f64::from(*k));
-                    magnitude =
-                        magnitude.max(terms.clone().map(f64::abs).sum::<f64>() * self.scale);
-                    terms.sum::<f64>() * self.scale + bias
-                })
+                let terms =
+                    self.q.iter().zip(self.keys[j]).map(|(q, k)| f64::from(*q) * f64::from(*k));
+                let score = score(j, terms.clone().sum::<f64>() * self.scale);
+                if score.is_some() {
+                    let sum = terms.map(f64::abs).sum::<f64>();
+                    magnitude = magnitude.max(sum * self.scale);
+                }
+                score
             })
             .collect();
         let (probs, _) = softmax_row(&scores);

@@ -40,6 +40,62 @@ fn first_words(n: usize) -> [__m256i; 2] {
     }
 }
 
+#[inline(always)]
+fn halves_in_registers(halves: [u16; LANES]) -> [__m128i; 2] {
+    let p = halves.as_ptr();
+    // SAFETY: the array has 16 numbers; the token proves SSE2.
+    unsafe { [_mm_loadu_si128(p.cast()), _mm_loadu_si128(p.add(8).cast())] }
+}
+
+// Functions where a closure would do: it might be compiled without AVX, each intrinsic a call.
+
+/// The lanes whose bit is set, of the low 8.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn mask_of_8(bits: u16) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe {
+        let lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+        let bits = _mm256_and_si256(_mm256_set1_epi32(i32::from(bits)), lane);
+        _mm256_castsi256_ps(_mm256_cmpeq_epi32(bits, lane))
+    }
+}
+
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn widen_bf16_of_8(halves: __m128i) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves))) }
+}
+
+/// Four columns of 8 rows.
+///
+/// # Safety
+/// The machine has AVX; `p + i * stride` is valid for reading 4 floats for `i < 8`.
+#[inline(always)]
+unsafe fn columns4_of_8(p: *const f32, stride: usize) -> [__m256; 4] {
+    // Rows g and g + 4 in the two parts of a register, then a transpose of 4 x 4 in each.
+    // SAFETY: the caller's.
+    unsafe {
+        let at = |i: usize| p.wrapping_add(i * stride);
+        let a = _mm256_set_m128(_mm_loadu_ps(at(4)), _mm_loadu_ps(at(0)));
+        let b = _mm256_set_m128(_mm_loadu_ps(at(5)), _mm_loadu_ps(at(1)));
+        let c = _mm256_set_m128(_mm_loadu_ps(at(6)), _mm_loadu_ps(at(2)));
+        let d = _mm256_set_m128(_mm_loadu_ps(at(7)), _mm_loadu_ps(at(3)));
+        let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xee>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
+        ]
+    }
+}
+
 // SAFETY of the blocks without a comment of their own: the token proves the instruction exists,
 // and arithmetic on registers has no other precondition.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -177,21 +233,8 @@ impl Simd for Avx2 {
     unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4] {
         // SAFETY: the caller's.
         unsafe {
-            let row = |i: usize| _mm_loadu_ps(p.wrapping_add(i * stride));
-            // Rows g and g + 4 in the two parts of a register, then a transpose of 4 x 4 in each.
-            let half = |first: usize| {
-                let pair = |g: usize| _mm256_set_m128(row(first + g + 4), row(first + g));
-                let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
-                let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-                let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                [
-                    _mm256_shuffle_ps::<0x44>(ab, cd),
-                    _mm256_shuffle_ps::<0xee>(ab, cd),
-                    _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
-                    _mm256_shuffle_ps::<0xee>(ab_high, cd_high),
-                ]
-            };
-            let (low, high) = (half(0), half(8));
+            let (low, high) =
+                (columns4_of_8(p, stride), columns4_of_8(p.wrapping_add(8 * stride), stride));
             [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
         }
     }
@@ -201,23 +244,29 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> Self::M {
-        let mut bytes = [0u8; LANES];
-        // SAFETY: the caller's; a short run is copied byte by byte into the array.
+    fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16 {
         unsafe {
-            let bytes = if n >= LANES {
-                _mm_loadu_si128(p.cast())
-            } else {
-                core::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n);
-                _mm_loadu_si128(bytes.as_ptr().cast())
-            };
-            let zero = _mm_cmpeq_epi8(bytes, _mm_setzero_si128());
-            let nonzero = _mm_xor_si128(zero, _mm_set1_epi8(-1));
-            [
-                _mm256_castsi256_ps(_mm256_cvtepi8_epi32(nonzero)),
-                _mm256_castsi256_ps(_mm256_cvtepi8_epi32(_mm_srli_si128::<8>(nonzero))),
-            ]
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            !_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128())) as u16
         }
+    }
+    #[inline(always)]
+    fn bits(self, m: Self::M) -> u16 {
+        unsafe { (_mm256_movemask_ps(m[0]) | _mm256_movemask_ps(m[1]) << 8) as u16 }
+    }
+    #[inline(always)]
+    fn mask(self, bits: u16) -> Self::M {
+        unsafe { [mask_of_8(bits), mask_of_8(bits >> 8)] }
+    }
+    #[inline(always)]
+    fn widen_f16(self, halves: [u16; LANES]) -> Self::V {
+        let [low, high] = halves_in_registers(halves);
+        unsafe { [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)] }
+    }
+    #[inline(always)]
+    fn widen_bf16(self, halves: [u16; LANES]) -> Self::V {
+        let [low, high] = halves_in_registers(halves);
+        unsafe { [widen_bf16_of_8(low), widen_bf16_of_8(high)] }
     }
 
     #[inline(always)]

@@ -187,11 +187,29 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> __mmask16 {
-        // SAFETY: lanes outside the mask are not accessed; the rest is the caller's.
+    fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16 {
         unsafe {
-            let bytes = _mm_maskz_loadu_epi8(first_bits(n), p.cast());
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
             _mm_test_epi8_mask(bytes, bytes)
+        }
+    }
+    #[inline(always)]
+    fn bits(self, m: __mmask16) -> u16 {
+        m
+    }
+    #[inline(always)]
+    fn mask(self, bits: u16) -> __mmask16 {
+        bits
+    }
+    #[inline(always)]
+    fn widen_f16(self, halves: [u16; LANES]) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(halves.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn widen_bf16(self, halves: [u16; LANES]) -> __m512 {
+        unsafe {
+            let halves = _mm256_loadu_si256(halves.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
         }
     }
 

@@ -27,6 +27,25 @@ fn zip<A: Copy, B: Copy, R>(a: [A; 4], b: [B; 4], f: impl Fn(A, B) -> R) -> [R; 
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
+/// Bit `i` where byte `i` is all ones.
+#[inline(always)]
+fn byte_bits(ones: uint8x16_t) -> u16 {
+    let lane: [u8; LANES] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+    // SAFETY: the array has 16 bytes, and the target has NEON.
+    unsafe {
+        let bits = vandq_u8(ones, vld1q_u8(lane.as_ptr()));
+        let (low, high) = (vaddv_u8(vget_low_u8(bits)), vaddv_u8(vget_high_u8(bits)));
+        u16::from(low) | u16::from(high) << 8
+    }
+}
+
+#[inline(always)]
+fn quarters(halves: [u16; LANES]) -> [uint16x4_t; 4] {
+    let p = halves.as_ptr();
+    // SAFETY: the array has 16 numbers, and the target has NEON.
+    unsafe { [vld1_u16(p), vld1_u16(p.add(4)), vld1_u16(p.add(8)), vld1_u16(p.add(12))] }
+}
+
 /// The first `n` of 4 floats, lane by lane, zero in the others. NEON has no masked load, and a copy
 /// by way of the stack would be a call in each step of a product's ragged edge.
 ///
@@ -236,25 +255,47 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> M {
-        let mut bytes = [0u8; LANES];
-        // SAFETY: the caller's; a short run is copied byte by byte into the array.
+    fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16 {
         unsafe {
-            let bytes = if n >= LANES {
-                vld1q_u8(p)
-            } else {
-                core::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n);
-                vld1q_u8(bytes.as_ptr())
-            };
-            let nonzero = vreinterpretq_s8_u8(vtstq_u8(bytes, bytes));
-            let (low, high) = (vmovl_s8(vget_low_s8(nonzero)), vmovl_s8(vget_high_s8(nonzero)));
-            [
-                vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(low))),
-                vreinterpretq_u32_s32(vmovl_s16(vget_high_s16(low))),
-                vreinterpretq_u32_s32(vmovl_s16(vget_low_s16(high))),
-                vreinterpretq_u32_s32(vmovl_s16(vget_high_s16(high))),
-            ]
+            let bytes = vld1q_u8(bytes.as_ptr());
+            byte_bits(vtstq_u8(bytes, bytes))
         }
+    }
+    #[inline(always)]
+    fn bits(self, m: M) -> u16 {
+        unsafe {
+            let low = vcombine_u16(vmovn_u32(m[0]), vmovn_u32(m[1]));
+            let high = vcombine_u16(vmovn_u32(m[2]), vmovn_u32(m[3]));
+            byte_bits(vcombine_u8(vmovn_u16(low), vmovn_u16(high)))
+        }
+    }
+    #[inline(always)]
+    fn mask(self, bits: u16) -> M {
+        let lane: [u32; 4] = [1, 2, 4, 8];
+        unsafe {
+            let lane = vld1q_u32(lane.as_ptr());
+            let part = |bits: u16| vtstq_u32(vdupq_n_u32(u32::from(bits)), lane);
+            [part(bits), part(bits >> 4), part(bits >> 8), part(bits >> 12)]
+        }
+    }
+    #[inline(always)]
+    fn widen_f16(self, halves: [u16; LANES]) -> V {
+        // Every AArch64 with NEON has the conversion; its intrinsic asks for a type that the
+        // oldest supported compiler lacks.
+        let widen = |half: uint16x4_t| {
+            let wide: float32x4_t;
+            unsafe {
+                core::arch::asm!("fcvtl {wide:v}.4s, {half:v}.4h", wide = lateout(vreg) wide,
+                    half = in(vreg) half, options(pure, nomem, nostack, preserves_flags));
+            }
+            wide
+        };
+        quarters(halves).map(widen)
+    }
+    #[inline(always)]
+    fn widen_bf16(self, halves: [u16; LANES]) -> V {
+        quarters(halves)
+            .map(|half| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(half))) })
     }
 
     #[inline(always)]

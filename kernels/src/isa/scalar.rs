@@ -196,9 +196,24 @@ impl<F: Fma> Simd for Scalar<F> {
         core::array::from_fn(|c| lanes(|i| unsafe { p.wrapping_add(i * stride).add(c).read() }))
     }
     #[inline(always)]
-    unsafe fn nonzero_bytes(self, p: *const u8, n: usize) -> Self::M {
-        // SAFETY: byte `i` is read only below `n`.
-        lanes(|i| i < n && unsafe { p.add(i).read() } != 0)
+    fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16 {
+        self.bits(bytes.map(|byte| byte != 0))
+    }
+    #[inline(always)]
+    fn bits(self, m: Self::M) -> u16 {
+        m.iter().rev().fold(0, |bits, kept| bits << 1 | u16::from(*kept))
+    }
+    #[inline(always)]
+    fn mask(self, bits: u16) -> Self::M {
+        lanes(|i| bits >> i & 1 == 1)
+    }
+    #[inline(always)]
+    fn widen_f16(self, halves: [u16; LANES]) -> Self::V {
+        halves.map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    fn widen_bf16(self, halves: [u16; LANES]) -> Self::V {
+        halves.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
 
     #[inline(always)]

@@ -1,0 +1,435 @@
+//! A group of query rows that share a key/value head, on its way along the key blocks.
+
+use super::merge::Merged;
+use super::{Attention, CHUNKS, KEY_BLOCK, Layout, Output};
+use crate::gemm::{A, B, Tile, load_strided, min, run_tile};
+use crate::mask::{Row, first_bits};
+use crate::row::{Cells, Run, exp_pass, fill, max_pass};
+use crate::score::{Line, Stage, score_pass};
+use crate::simd::{LANES, Op, Simd};
+
+/// Query rows that walk the key blocks together.
+pub(super) struct Group<'a, S> {
+    pub s: S,
+    pub x: &'a Attention<'a>,
+    pub layout: Layout,
+    pub workspace: *mut f32,
+    pub batch: usize,
+    pub kv_head: usize,
+    /// The first of its rows; row `r` is query `r mod queries` of the head group's head
+    /// `r / queries`.
+    pub first: usize,
+    pub rows: usize,
+}
+
+/// What some rows keep of the block that starts at key `start`: nothing outside the keys
+/// `start + first .. start + end`, nor in a chunk of 16 keys whose bit is not set.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub start: usize,
+    pub first: usize,
+    pub end: usize,
+    pub chunks: u16,
+}
+
+impl Block {
+    /// Whether any of the `width` keys from `key` on, a multiple of 16, may be kept.
+    #[inline(always)]
+    pub(super) fn has(&self, key: usize, width: usize) -> bool {
+        self.chunks >> (key / LANES) & first_bits(width / LANES) != 0
+    }
+
+    /// The first run of kept chunks that ends behind `key`: its keys in the block.
+    #[inline(always)]
+    fn next_run(&self, key: usize) -> Option<(usize, usize)> {
+        let chunk = (key / LANES) as u32;
+        // Ones above the chunks end the last run.
+        let rest = u32::from(self.chunks) >> chunk << chunk;
+        if key >= self.end || rest == 0 {
+            return None;
+        }
+        let first = rest.trailing_zeros();
+        let end = first + (!(rest >> first)).trailing_zeros();
+        let keys = |chunk: u32| chunk as usize * LANES;
+        Some((keys(first).max(self.first).max(key), min(keys(end), self.end)))
+    }
+}
+
+// SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
+// `Layout`, offsets into operands name elements inside the sizes.
+impl<S: Simd> Group<'_, S> {
+    #[inline(always)]
+    pub(super) fn at(&self, offset: usize) -> *mut f32 {
+        self.workspace.wrapping_add(offset)
+    }
+
+    /// The position of the group's row `r`.
+    #[inline(always)]
+    pub(super) fn position(&self, r: usize) -> Row {
+        let r = self.first + r;
+        let group = self.x.heads.checked_div(self.x.kv_heads).unwrap_or(0);
+        let head = r.checked_div(self.x.queries).unwrap_or(0);
+        let query = r.checked_rem(self.x.queries).unwrap_or(0);
+        Row { batch: self.batch, head: self.kv_head * group + head, query }
+    }
+
+    /// Its place among all rows of batch x heads x queries.
+    #[inline(always)]
+    pub(super) fn index(&self, row: Row) -> usize {
+        (row.batch * self.x.heads + row.head) * self.x.queries + row.query
+    }
+
+    /// The keys, of those here, between which row `r` keeps some.
+    #[inline(always)]
+    pub(super) fn range(&self, r: usize) -> (usize, usize) {
+        let x = self.x;
+        let (first, end) = x.rule.plan.range(self.position(r), x.first_key + x.keys);
+        let here = |key: usize| min(key.saturating_sub(x.first_key), x.keys);
+        (here(first), here(end))
+    }
+
+    /// The same in the block at key `start`.
+    #[inline(always)]
+    fn run_in(&self, start: usize, r: usize) -> Run {
+        let (first, end) = self.range(r);
+        let inside = |key: usize| min(key.saturating_sub(start), KEY_BLOCK);
+        let columns = min(self.x.keys - start, KEY_BLOCK);
+        Run { first: inside(first), end: inside(end), columns }
+    }
+
+    /// Which keys of the block row `r` keeps, 16 to a chunk; [`Group::mark`] writes them.
+    #[inline(always)]
+    fn marks(&self, r: usize) -> *mut u16 {
+        self.at(self.layout.kept).cast::<u16>().wrapping_add(r * CHUNKS)
+    }
+
+    /// Finds what the masks within the rows' runs keep of the block at key `start`.
+    #[inline(always)]
+    unsafe fn mark(&self, start: usize) {
+        for r in 0..self.rows {
+            let (run, row) = (self.run_in(start, r), self.position(r));
+            for chunk in 0..CHUNKS {
+                let c = chunk * LANES;
+                let in_run = first_bits(run.end.saturating_sub(c))
+                    & !first_bits(run.first.saturating_sub(c));
+                // SAFETY: the impl block's.
+                unsafe {
+                    let kept = if in_run == 0 {
+                        0
+                    } else {
+                        let key = self.x.first_key + start + c;
+                        self.x.rule.plan.kept(self.s, row, key, run.present(c)) & in_run
+                    };
+                    self.marks(r).wrapping_add(chunk).write(kept);
+                }
+            }
+        }
+    }
+
+    /// Bit `i` for lane `i` of the chunk at key `c` of the block: whether row `r` keeps it, as far
+    /// as masks within the run say so.
+    #[inline(always)]
+    unsafe fn kept(&self, r: usize, c: usize) -> u16 {
+        if !self.x.rule.plan.is_elementwise() {
+            return u16::MAX;
+        }
+        // SAFETY: the impl block's.
+        unsafe { self.marks(r).wrapping_add(c / LANES).read() }
+    }
+
+    /// What the rows `first..end` keep of the block at key `start`.
+    #[inline(always)]
+    unsafe fn block(&self, start: usize, first: usize, end: usize) -> Block {
+        let mut block = Block { start, first: KEY_BLOCK, end: 0, chunks: 0 };
+        for r in first..end {
+            let run = self.run_in(start, r);
+            if run.first >= run.end {
+                continue;
+            }
+            let from = run.first / LANES;
+            for chunk in from..run.end.div_ceil(LANES) {
+                // SAFETY: the impl block's.
+                let kept = unsafe { self.kept(r, chunk * LANES) } != 0;
+                block.chunks |= u16::from(kept) << chunk;
+            }
+            block.first = min(block.first, run.first);
+            block.end = block.end.max(run.end);
+        }
+        block
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn run(&self) {
+        // SAFETY: the impl block's.
+        unsafe {
+            self.pack_queries();
+            self.begin();
+            let rows = (0..self.rows).map(|r| self.range(r)).filter(|(first, end)| first < end);
+            let (first, end) = rows.fold((self.x.keys, 0), |a, b| (min(a.0, b.0), a.1.max(b.1)));
+            for start in (first / KEY_BLOCK * KEY_BLOCK..end).step_by(KEY_BLOCK) {
+                if self.x.rule.plan.is_elementwise() {
+                    self.mark(start);
+                }
+                let block = self.block(start, 0, self.rows);
+                if block.chunks == 0 {
+                    continue;
+                }
+                self.pack_keys(block);
+                if self.x.v.strides().1 != 1 {
+                    self.pack_values(block);
+                }
+                for first in (0..self.rows).step_by(S::MR) {
+                    let rows = min(S::MR, self.rows - first);
+                    let block = self.block(start, first, first + rows);
+                    if block.chunks != 0 {
+                        self.tile(block, first, rows);
+                    }
+                }
+            }
+            for r in 0..self.rows {
+                self.finish(r);
+            }
+        }
+    }
+
+    /// One block for one tile of rows, from scores to the merged result.
+    #[inline(always)]
+    unsafe fn tile(&self, block: Block, first: usize, rows: usize) {
+        // SAFETY: the impl block's.
+        unsafe {
+            self.scores(block, first, rows);
+            let (mut max, mut sum) = ([f32::MIN; LANES], [0f32; LANES]);
+            for (r, (max, sum)) in max.iter_mut().zip(&mut sum).enumerate().take(rows) {
+                (*max, *sum) = self.exponentials(block, first, r);
+            }
+            self.weigh(block, rows);
+            self.merge(block, first, rows, &max, &sum);
+        }
+    }
+
+    /// The tile's raw scores, `q k`, of the chunks that it keeps.
+    #[inline(always)]
+    unsafe fn scores(&self, block: Block, first: usize, rows: usize) {
+        let nr = S::NV * LANES;
+        for c in (block.first / nr * nr..block.end).step_by(nr) {
+            if !block.has(c, nr) {
+                continue;
+            }
+            let tile = Tile {
+                rows,
+                columns: min(nr, block.end - c),
+                depth: self.x.dim,
+                a: A::Packed(self.at(first * self.x.dim)),
+                b: B::Padded(self.at(self.layout.keys + c * self.x.dim), nr),
+                ahead: 0,
+                beta: 0.0,
+                c: self.at(self.layout.scores + c),
+                c_row: self.layout.block,
+            };
+            // SAFETY: the impl block's.
+            unsafe { run_tile(self.s, &tile) }
+        }
+    }
+
+    /// Scores to exponentials for row `r` of the tile at row `first`: the block's maximum and
+    /// sum. What the tile keeps and the row masks becomes zero.
+    #[inline(always)]
+    unsafe fn exponentials(&self, block: Block, first: usize, r: usize) -> (f32, f32) {
+        let (s, x) = (self.s, self.x);
+        let scores = Cells { p: self.at(self.layout.scores + r * self.layout.block), stride: 1 };
+        let run = self.run_in(block.start, first + r);
+        // SAFETY: the impl block's.
+        unsafe {
+            if run.first >= run.end {
+                fill(s, scores, block.first, block.end, 0.0);
+                return (f32::MIN, 0.0);
+            }
+            let row = self.position(first + r);
+            let line = Line { rule: &x.rule, row, key: x.first_key + block.start };
+            if let Some(copy) = x.copy {
+                let out = self.copied(copy, first + r, block.start);
+                let stage = copy.stage.unwrap_or(Stage::Biased);
+                score_pass(
+                    s,
+                    scores.as_const(),
+                    out,
+                    run,
+                    line,
+                    stage,
+                    #[inline(always)]
+                    |c| self.kept(first + r, c),
+                );
+            }
+            let (max, sum) = if x.rule.is_plain() {
+                let max = max_pass(s, scores.as_const(), run, x.rule.scale);
+                (max, exp_pass(s, scores.as_const(), scores, run, x.rule.scale, max))
+            } else {
+                let raw = scores.as_const();
+                let max = score_pass(
+                    s,
+                    raw,
+                    scores,
+                    run,
+                    line,
+                    Stage::Biased,
+                    #[inline(always)]
+                    |c| self.kept(first + r, c),
+                );
+                (max, exp_pass(s, raw, scores, run, 1.0, max))
+            };
+            fill(s, scores, block.first, run.first, 0.0);
+            fill(s, scores, run.end, block.end, 0.0);
+            (max, sum)
+        }
+    }
+
+    /// The tile's weighted values: one chain over the keys of the chunks that it keeps.
+    #[inline(always)]
+    unsafe fn weigh(&self, block: Block, rows: usize) {
+        let nr = S::NV * LANES;
+        for c in (0..self.x.value_dim).step_by(nr) {
+            let (mut key, mut beta) = (0, 0.0);
+            while let Some((first, end)) = block.next_run(key) {
+                // SAFETY: the impl block's.
+                let (values, here) = unsafe { self.values(block, first) };
+                let depth = min(end - first, here);
+                let tile = Tile {
+                    rows,
+                    columns: min(nr, self.x.value_dim - c),
+                    depth,
+                    a: A::Rows(self.at(self.layout.scores + first), self.layout.block),
+                    b: self.values_operand(values, c),
+                    ahead: 0,
+                    beta,
+                    c: self.at(self.layout.weighted + c),
+                    c_row: self.layout.width,
+                };
+                // SAFETY: the impl block's.
+                unsafe { run_tile(self.s, &tile) };
+                (key, beta) = (first + depth, 1.0);
+            }
+        }
+    }
+
+    /// Merges a block's maxima, sums and weighted values into the tile's rows, or writes them
+    /// where the caller wants each block by itself.
+    #[inline(always)]
+    unsafe fn merge(
+        &self,
+        block: Block,
+        first: usize,
+        rows: usize,
+        block_max: &[f32; LANES],
+        block_sum: &[f32; LANES],
+    ) {
+        let (s, l) = (self.s, &self.layout);
+        let (mut old, mut new) = ([0f32; LANES], [0f32; LANES]);
+        // SAFETY: the impl block's.
+        unsafe {
+            let max = self.at(l.max + first);
+            let sum = self.at(l.sum + first);
+            let state = [s.load_first(max, rows), s.load_first(sum, rows)];
+            let block_state = [s.load(block_max.as_ptr()), s.load(block_sum.as_ptr())];
+            let merged = Merged::of(s, state, block_state);
+            s.store_first(max, rows, merged.max);
+            s.store_first(sum, rows, merged.sum);
+            s.store(old.as_mut_ptr(), merged.old);
+            s.store(new.as_mut_ptr(), merged.new);
+
+            for (r, (old, new)) in old.iter().zip(&new).enumerate().take(rows) {
+                let run = self.run_in(block.start, first + r);
+                if run.first >= run.end {
+                    continue;
+                }
+                let weighted = self.at(l.weighted + r * l.width);
+                self.repair(block, run, first, r, weighted);
+                if let Output::Blocks(states) = self.x.out {
+                    let index = self.index(self.position(first + r));
+                    let state =
+                        states.wrapping_add(self.blocks().at(index, block.start / KEY_BLOCK));
+                    state.write(block_max[r]);
+                    state.wrapping_add(1).write(block_sum[r]);
+                    for c in 0..self.x.value_dim {
+                        state.wrapping_add(2 + c).write(weighted.wrapping_add(c).read());
+                    }
+                    continue;
+                }
+                let acc = self.at(l.acc + (first + r) * l.width);
+                let row = Merged { old: s.splat(*old), new: s.splat(*new), ..merged };
+                for c in (0..self.x.value_dim).step_by(LANES) {
+                    let (acc, weighted) = (acc.wrapping_add(c), weighted.wrapping_add(c));
+                    // Lanes behind the values hold something finite or not; nobody reads them.
+                    s.store(acc, row.values(s, s.load(acc), s.load(weighted)));
+                }
+            }
+        }
+    }
+
+    /// A weighted value that is not finite may come from a masked key, as 0 times infinity or
+    /// NaN: it is computed again from the kept keys alone. While all is finite the zeros of
+    /// masked keys add nothing, so both ways agree.
+    #[inline(always)]
+    unsafe fn repair(&self, block: Block, run: Run, first: usize, r: usize, weighted: *mut f32) {
+        let s = self.s;
+        let width = self.x.value_dim;
+        // Times zero, what is not finite becomes NaN, and stays it in the sum.
+        let mut check = s.splat(0.0);
+        // SAFETY: the impl block's.
+        unsafe {
+            for c in (0..width).step_by(LANES) {
+                let v = s.load_first(weighted.wrapping_add(c), width - c);
+                check = s.fma(v, s.splat(0.0), check);
+            }
+        }
+        if s.sum(check).is_nan() {
+            s.run(Repair { group: self, block, run, first, r, weighted });
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn repair_row(
+        &self,
+        block: Block,
+        run: Run,
+        first: usize,
+        r: usize,
+        weighted: *mut f32,
+    ) {
+        let (s, x) = (self.s, self.x);
+        let probs = self.at(self.layout.scores + r * self.layout.block);
+        for c in (0..x.value_dim).step_by(LANES) {
+            let n = min(LANES, x.value_dim - c);
+            let mut sum = s.splat(0.0);
+            // SAFETY: the impl block's.
+            unsafe {
+                for key in run.first..run.end {
+                    if self.kept(first + r, key) >> (key % LANES) & 1 == 1 {
+                        let p = s.splat(probs.wrapping_add(key).read());
+                        let (values, _) = self.values(block, key);
+                        sum = s.fma(p, load_strided(s, values.wrapping_add(c), 1, n), sum);
+                    }
+                }
+                s.store_first(weighted.wrapping_add(c), n, sum);
+            }
+        }
+    }
+}
+
+/// [`Group::repair_row`] in a function of its own, off the usual path.
+struct Repair<'a, S> {
+    group: &'a Group<'a, S>,
+    block: Block,
+    run: Run,
+    first: usize,
+    r: usize,
+    weighted: *mut f32,
+}
+
+impl<T: Simd> Op for Repair<'_, T> {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Simd>(self, _: S) {
+        // SAFETY: as the group's methods, which made it.
+        unsafe { self.group.repair_row(self.block, self.run, self.first, self.r, self.weighted) }
+    }
+}

@@ -1,0 +1,109 @@
+//! The outputs of a group of query rows: how they begin and how they end.
+
+use super::group::Group;
+use super::merge::{Blocks, Finished};
+use super::{KEY_BLOCK, Layout, Output, ScoresCopy};
+use crate::gemm::{min, store_strided};
+use crate::mask::Grid;
+use crate::row::{Cells, Run, divide_pass, exp_pass, fill, nan_pass};
+use crate::simd::{LANES, Simd};
+
+// SAFETY of the methods below: as those of `Group` beside it.
+impl<S: Simd> Group<'_, S> {
+    /// Every output as if nothing were kept.
+    #[inline(always)]
+    pub(super) unsafe fn begin(&self) {
+        let Layout { max, sum, acc, width, .. } = self.layout;
+        let s = self.s;
+        let cells = |p| Cells { p, stride: 1 };
+        // SAFETY: the impl block's.
+        unsafe {
+            fill(s, cells(self.at(max)), 0, self.rows, f32::MIN);
+            fill(s, cells(self.at(sum)), 0, self.rows, 0.0);
+            fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
+            for r in 0..self.rows {
+                if let Some(copy) = self.x.copy {
+                    fill(s, self.copied(copy, r, 0), 0, self.x.keys, copy.masked());
+                }
+                if let Output::Blocks(states) = self.x.out {
+                    let (blocks, index) = (self.blocks(), self.index(self.position(r)));
+                    for block in 0..blocks.count {
+                        let state = states.wrapping_add(blocks.at(index, block));
+                        state.write(f32::MIN);
+                        fill(s, cells(state.wrapping_add(1)), 0, 1 + self.x.value_dim, 0.0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends row `r` and writes it where the caller wants it.
+    #[inline(always)]
+    pub(super) unsafe fn finish(&self, r: usize) {
+        let (s, x, l) = (self.s, self.x, &self.layout);
+        let Output::Values { out, strides, lse } = x.out else { return };
+        let at = self.position(r);
+        let out = Grid { data: out.cast_const(), strides };
+        // SAFETY: the impl block's.
+        unsafe {
+            let (max, sum) = (self.at(l.max + r).read(), self.at(l.sum + r).read());
+            let end = Finished::of(s, max, sum, x.sinks.get(at.head).copied());
+            for c in (0..x.value_dim).step_by(LANES) {
+                let v = end.values(s, s.load(self.at(l.acc + r * l.width + c)));
+                let n = min(LANES, x.value_dim - c);
+                store_strided(s, out.at(at, c).cast_mut(), strides[3], n, v);
+            }
+            if !lse.is_null() {
+                lse.wrapping_add(self.index(at)).write(end.log_sum_exp());
+            }
+            if let Some(copy @ ScoresCopy { stage: None, .. }) = x.copy {
+                self.copy_probs(copy, r, &end);
+            }
+        }
+    }
+
+    /// The copied scores of row `r` to probabilities.
+    #[inline(always)]
+    unsafe fn copy_probs(&self, copy: ScoresCopy, r: usize, end: &Finished) {
+        let (s, x) = (self.s, self.x);
+        let (first, last) = self.range(r);
+        let run = Run { first, end: last, columns: x.keys };
+        let at = self.position(r);
+        // SAFETY: the impl block's.
+        unsafe {
+            let cells = self.copied(copy, r, 0);
+            exp_pass(s, cells.as_const(), cells, run, 1.0, end.max);
+            if end.sum.is_nan() {
+                let (plan, first_key) = (x.rule.plan, x.first_key);
+                nan_pass(
+                    cells,
+                    run,
+                    0.0,
+                    #[inline(always)]
+                    |key| plan.kept(s, at, first_key + key, 1) == 1,
+                );
+            } else {
+                divide_pass(s, cells, run, end.sum);
+            }
+        }
+    }
+
+    /// Where the scores of row `r` from key `start` on are copied to.
+    #[inline(always)]
+    pub(super) fn copied(&self, copy: ScoresCopy, r: usize, start: usize) -> Cells<*mut f32> {
+        let grid = Grid { data: copy.data.cast_const(), strides: copy.strides };
+        let p = grid.at(self.position(r), start).cast_mut();
+        Cells { p, stride: copy.strides[3] }
+    }
+
+    pub(super) fn blocks(&self) -> Blocks {
+        Blocks { count: self.x.keys.div_ceil(KEY_BLOCK), value_dim: self.x.value_dim }
+    }
+}
+
+impl ScoresCopy {
+    /// What stands at masked positions before probabilities are made of scores.
+    fn masked(&self) -> f32 {
+        if self.stage.is_some() { f32::NEG_INFINITY } else { 0.0 }
+    }
+}

@@ -1,0 +1,109 @@
+//! From raw scores to what the softmax takes: `s = (softcap(scale * raw) + biases) / temperature`,
+//! in this order, -infinity where masked.
+
+use crate::activation::tanh;
+use crate::gemm::{load_strided, store_strided};
+use crate::mask::{Plan, Row};
+use crate::row::{Cells, Run};
+use crate::simd::{LANES, Simd};
+
+/// What happens to a raw score, and which are masked.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// A factor of the raw scores.
+    pub scale: f32,
+    /// `cap * tanh(s / cap)` keeps scaled scores within `cap`; none for 0.
+    pub softcap: f32,
+    /// A factor of what stands behind the biases: one over the temperature.
+    pub sharpness: f32,
+    /// The masks and biases.
+    pub plan: &'a Plan<'a>,
+}
+
+/// A point on the way of a score.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// `scale * raw`.
+    Scaled,
+    /// Behind the soft cap.
+    Capped,
+    /// Behind the biases and the temperature.
+    Biased,
+}
+
+impl Rule<'_> {
+    /// Whether a score is scaled and nothing else: no mask within the row's run, no bias.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.plan.is_elementwise() && self.softcap == 0.0 && self.sharpness == 1.0
+    }
+
+    /// The scores of the `n <= 16` keys from `key` on at `stage`, from raw ones.
+    ///
+    /// # Safety
+    /// The plan's grids have those positions, valid for reading.
+    #[inline(always)]
+    unsafe fn score<S: Simd>(
+        &self,
+        s: S,
+        row: Row,
+        key: usize,
+        n: usize,
+        raw: S::V,
+        stage: Stage,
+    ) -> S::V {
+        let mut v = s.mul(raw, s.splat(self.scale));
+        if stage != Stage::Scaled && self.softcap != 0.0 {
+            let cap = s.splat(self.softcap);
+            v = s.mul(cap, tanh(s, s.div(v, cap)));
+        }
+        if stage == Stage::Biased {
+            // SAFETY: the caller's.
+            v = unsafe { self.plan.biased(s, row, key, n, v) };
+            v = s.mul(v, s.splat(self.sharpness));
+        }
+        v
+    }
+}
+
+/// A row of scores among the masks.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    pub rule: &'a Rule<'a>,
+    pub row: Row,
+    /// The key of column 0.
+    pub key: usize,
+}
+
+/// Writes the scores of the run at `stage`, -infinity where masked, and returns the greatest, or
+/// the least finite number if that is more (NaN is passed over: it shows in the sum). `kept` says
+/// which of 16 columns from a multiple of 16 on the masks keep, bit `i` for column `c + i`.
+///
+/// # Safety
+/// The cells of `raw` are valid for reading, of `out` for writing (they may be the same), and the
+/// plan's grids have the run's keys.
+#[inline(always)]
+pub(crate) unsafe fn score_pass<S: Simd>(
+    s: S,
+    raw: Cells<*const f32>,
+    out: Cells<*mut f32>,
+    run: Run,
+    line: Line<'_>,
+    stage: Stage,
+    kept: impl Fn(usize) -> u16,
+) -> f32 {
+    let mut max = s.splat(f32::MIN);
+    for c in (run.start()..run.end).step_by(LANES) {
+        let n = run.present(c);
+        // SAFETY: `present` lanes exist, in the row and in the grids.
+        unsafe {
+            let v = load_strided(s, raw.at(c), raw.stride, n);
+            let v = line.rule.score(s, line.row, line.key + c, n, v, stage);
+            let v = s.select(s.mask(kept(c)), v, s.splat(f32::NEG_INFINITY));
+            let v = run.keep(s, c, v, f32::NEG_INFINITY);
+            store_strided(s, out.at(c), out.stride, n, v);
+            max = s.max(v, max);
+        }
+    }
+    s.largest(max)
+}
