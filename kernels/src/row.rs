@@ -87,8 +87,7 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
     s.largest(max)
 }
 
-/// The exponentials' sum in the order of the crate's first page, of `exp(scale * score - max)` over
-/// the run. `store` takes each chunk of them, zero outside the run, with its first column.
+/// The 16 sums, in the order of the crate's first page, of `exp(scale * score - max)` over the run. `store` takes each chunk of them, zero outside the run, with its first column.
 ///
 /// # Safety
 /// The cells of `row` are valid for reading.
@@ -100,7 +99,7 @@ unsafe fn exp_sum<S: Simd>(
     scale: f32,
     max: f32,
     store: impl Fn(usize, S::V),
-) -> f32 {
+) -> S::V {
     let (scale, max) = (s.splat(scale), s.splat(max));
     let mut sum = s.splat(0.0);
     let mut c = run.start();
@@ -118,11 +117,49 @@ unsafe fn exp_sum<S: Simd>(
         }
         sum = s.add(sum, block);
     }
-    s.sum(sum)
+    sum
+}
+
+/// A sum, and what is to be added to it for what its last roundings took off.
+#[derive(Clone, Copy)]
+pub(crate) struct Total {
+    pub sum: f32,
+    off: f32,
+}
+
+impl Total {
+    #[inline(always)]
+    pub(crate) fn exact(sum: f32) -> Total {
+        Total { sum, off: 0.0 }
+    }
+
+    /// Of 16 lanes, by the tree of [`Simd::sum`], whose last two levels round most.
+    #[inline(always)]
+    pub(crate) fn of<S: Simd>(s: S, sums: S::V) -> Total {
+        let mut lanes = [0f32; LANES];
+        // SAFETY: the array has 16 numbers.
+        unsafe { s.store(lanes.as_mut_ptr(), sums) };
+        let [l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15] = lanes;
+        let (a, c) = ((l0 + l8) + (l4 + l12), (l2 + l10) + (l6 + l14));
+        let (b, d) = ((l1 + l9) + (l5 + l13), (l3 + l11) + (l7 + l15));
+        let (even, odd) = (Total::exact(a).and(c), Total::exact(b).and(d));
+        let total = even.and(odd.sum);
+        Total { off: total.off + odd.off, ..total }
+    }
+
+    /// With another number (D. E. Knuth, *The Art of Computer Programming*, volume 2, 4.2.2: what
+    /// an addition rounds off is itself a number).
+    #[inline(always)]
+    pub(crate) fn and(self, other: f32) -> Total {
+        let sum = self.sum + other;
+        let added = sum - self.sum;
+        let off = (self.sum - (sum - added)) + (other - added);
+        Total { sum, off: self.off + off }
+    }
 }
 
 /// Writes `exp(scale * score - max)`, zero outside the run in the chunks it touches, and returns
-/// their sum.
+/// their 16 sums.
 ///
 /// # Safety
 /// The cells of `row` are valid for reading, of `out` for writing (they may be the same).
@@ -134,7 +171,7 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
     run: Run,
     scale: f32,
     max: f32,
-) -> f32 {
+) -> S::V {
     // SAFETY: the caller's; `present` lanes exist.
     unsafe {
         exp_sum(
@@ -151,7 +188,7 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
     }
 }
 
-/// The sum that [`exp_pass`] returns, without the exponentials.
+/// The sums that [`exp_pass`] returns, without the exponentials.
 ///
 /// # Safety
 /// The cells are valid for reading.
@@ -162,7 +199,7 @@ pub(crate) unsafe fn sum_pass<S: Simd>(
     run: Run,
     scale: f32,
     max: f32,
-) -> f32 {
+) -> S::V {
     // SAFETY: the caller's.
     unsafe {
         exp_sum(
@@ -204,18 +241,19 @@ pub(crate) unsafe fn log_pass<S: Simd>(
     }
 }
 
-/// Exponentials to probabilities: divided by their sum, which is not NaN. The inverse of the sum is
-/// taken with what it is off, so that the quotient is rounded once.
+/// Exponentials to probabilities: divided by their sum, which is not NaN. Its inverse is taken with
+/// what both are off, so that the quotient is rounded once.
 ///
 /// # Safety
 /// The cells are valid for reading and writing.
 #[inline(always)]
-pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, sum: f32) {
-    if sum == 0.0 {
+pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, total: Total) {
+    if total.sum == 0.0 {
         return;
     }
-    let inverse = s.splat(1.0 / sum);
-    let off = s.mul(s.fma(inverse, s.splat(-sum), s.splat(1.0)), inverse);
+    let inverse = s.splat(1.0 / total.sum);
+    let off = s.fma(inverse, s.splat(-total.sum), s.splat(1.0));
+    let off = s.mul(s.fma(inverse, s.splat(-total.off), off), inverse);
     for c in (run.start()..run.end).step_by(LANES) {
         let n = run.present(c);
         // SAFETY: `present` lanes exist.

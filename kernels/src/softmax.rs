@@ -9,8 +9,8 @@
 use crate::isa::{Isa, run};
 use crate::mask::{Grid, Row};
 use crate::row::{
-    Cells, Run, divide_pass, exp_one, exp_pass, fill, greater, log_pass, log_sum_exp, max_pass,
-    nan_pass, sum_pass,
+    Cells, Run, Total, divide_pass, exp_one, exp_pass, fill, greater, log_pass, log_sum_exp,
+    max_pass, nan_pass, sum_pass,
 };
 use crate::score::{Line, Rule, Stage, score_pass};
 use crate::simd::{Op, Simd};
@@ -122,12 +122,16 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
         };
         let sink = x.sinks.get(at.head).copied();
         let max = greater(sink.unwrap_or(f32::NEG_INFINITY), max);
-        let sum = if x.log {
+        let sums = if x.log {
             sum_pass(s, scores, run, scale, max)
         } else {
             exp_pass(s, scores, out, run, scale, max)
         };
-        let sum = if let Some(sink) = sink { sum + exp_one(s, sink - max) } else { sum };
+        let mut total = Total::of(s, sums);
+        if let Some(sink) = sink {
+            total = total.and(exp_one(s, sink - max));
+        }
+        let sum = total.sum;
 
         if sum.is_nan() {
             nan_pass(
@@ -138,7 +142,7 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
                 |c| plan.kept(s, at, c, 1) == 1,
             );
         } else if !x.log {
-            divide_pass(s, out, run, sum);
+            divide_pass(s, out, run, total);
         } else if sum == 0.0 {
             fill(s, out, first, end, masked);
         } else {

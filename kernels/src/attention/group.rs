@@ -260,7 +260,7 @@ impl<S: Simd> Group<'_, S> {
                     |c| self.kept(first + r, c),
                 );
             }
-            let (max, sum) = if x.rule.is_plain() {
+            let (max, sums) = if x.rule.is_plain() {
                 let max = max_pass(s, scores.as_const(), run, x.rule.scale);
                 (max, exp_pass(s, scores.as_const(), scores, run, x.rule.scale, max))
             } else {
@@ -279,7 +279,7 @@ impl<S: Simd> Group<'_, S> {
             };
             fill(s, scores, block.first, run.first, 0.0);
             fill(s, scores, run.end, block.end, 0.0);
-            (max, sum)
+            (max, s.sum(sums))
         }
     }
 

@@ -5,7 +5,7 @@ use super::merge::{Blocks, Finished};
 use super::{KEY_BLOCK, Layout, Output, ScoresCopy};
 use crate::gemm::{min, store_strided};
 use crate::mask::Grid;
-use crate::row::{Cells, Run, divide_pass, exp_pass, fill, nan_pass};
+use crate::row::{Cells, Run, Total, divide_pass, exp_pass, fill, nan_pass};
 use crate::simd::{LANES, Simd};
 
 // SAFETY of the methods below: as those of `Group` beside it.
@@ -83,7 +83,7 @@ impl<S: Simd> Group<'_, S> {
                     |key| plan.kept(s, at, first_key + key, 1) == 1,
                 );
             } else {
-                divide_pass(s, cells, run, end.sum);
+                divide_pass(s, cells, run, Total::exact(end.sum));
             }
         }
     }
