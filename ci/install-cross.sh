@@ -4,14 +4,5 @@
 # aarch64, and QEMU to run it. Does nothing where all of it is installed.
 set -euo pipefail
 
-packages=(rustc-web cargo-web rust-web-src qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
-missing=()
-for package in "${packages[@]}"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ ${#missing[@]} -eq 0 ]; then
-    echo "all cross tools are installed"
-    exit 0
-fi
-apt-get update
-DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+exec "$(dirname "$0")/apt-install.sh" \
+    rustc-web cargo-web rust-web-src qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross

@@ -8,7 +8,7 @@ use masktile::{
     Window,
 };
 
-use super::{Numbers, Shape, is_small};
+use super::{Effort, Numbers, Shape};
 
 /// Material for masks of one shape.
 pub struct MaskData {
@@ -169,12 +169,16 @@ impl MaskData {
         self.masks().into_iter().for_each(|(name, mask)| f(name, mask));
     }
 
-    /// Every pair of kinds, and four at once.
+    /// Every pair of kinds, and four at once; one pair in nine where effort is tiny.
     pub fn each_pair(&self, mut f: impl FnMut(&str, Mask<'_>)) {
         let masks = self.masks();
+        let (step, mut count) = (Effort::current().pick(1, 1, 9), 0);
         for (i, (name, mask)) in masks.iter().enumerate().skip(1) {
             for (other_name, other) in &masks[i + 1..] {
-                f(&format!("{name} + {other_name}"), Mask::All(&[*mask, *other]));
+                count += 1;
+                if count % step == 0 {
+                    f(&format!("{name} + {other_name}"), Mask::All(&[*mask, *other]));
+                }
             }
         }
         let four = |names: [&str; 4]| {
@@ -190,15 +194,15 @@ impl MaskData {
         }
     }
 
-    /// Every triple of kinds; one in eleven where effort is small.
+    /// Every triple of kinds; one in 11 where effort is small, in 199 where it is tiny.
     pub fn each_triple(&self, mut f: impl FnMut(&str, Mask<'_>)) {
         let masks = self.masks();
-        let mut count = 0;
+        let (step, mut count) = (Effort::current().pick(1, 11, 199), 0);
         for (i, a) in masks.iter().enumerate().skip(1) {
             for (j, b) in masks.iter().enumerate().skip(i + 1) {
                 for c in &masks[j + 1..] {
                     count += 1;
-                    if count % 11 == 0 || !is_small() {
+                    if count % step == 0 {
                         let name = format!("{} + {} + {}", a.0, b.0, c.0);
                         f(&name, Mask::All(&[a.1, Mask::All(&[b.1]), c.1]));
                     }

@@ -31,15 +31,43 @@ impl Numbers {
     }
 }
 
-/// Whether tables are thinned out, as under emulation: `MASKTILE_TEST_EFFORT=small`.
+/// How many cases are tested: all, or fewer under emulation of a processor (`MASKTILE_TEST_EFFORT`
+/// is `small`), fewer still under that of a whole computer (`tiny`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    Full,
+    Small,
+    Tiny,
+}
+
+impl Effort {
+    pub fn current() -> Effort {
+        match std::env::var("MASKTILE_TEST_EFFORT").as_deref() {
+            Ok("small") => Effort::Small,
+            Ok("tiny") => Effort::Tiny,
+            _ => Effort::Full,
+        }
+    }
+
+    /// The first, second or third.
+    pub fn pick<T>(self, full: T, small: T, tiny: T) -> T {
+        match self {
+            Effort::Full => full,
+            Effort::Small => small,
+            Effort::Tiny => tiny,
+        }
+    }
+}
+
+/// Whether tables are thinned out.
 pub fn is_small() -> bool {
-    std::env::var("MASKTILE_TEST_EFFORT").is_ok_and(|effort| effort == "small")
+    Effort::current() != Effort::Full
 }
 
 /// `all`, or every few of them where effort is small; the first and the last always.
 pub fn thinned(all: impl IntoIterator<Item = usize>) -> Vec<usize> {
     let all: Vec<usize> = all.into_iter().collect();
-    let step = if is_small() { 7 } else { 1 };
+    let step = Effort::current().pick(1, 7, 29);
     let last = all.len().saturating_sub(1);
     all.iter().enumerate().filter(|(i, _)| i % step == 0 || *i == last).map(|(_, x)| *x).collect()
 }
