@@ -23,7 +23,7 @@ impl<S: Simd> Group<'_, S> {
             fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
             for r in 0..self.rows {
                 if let Some(copy) = self.x.copy {
-                    fill(s, self.copied(copy, r, 0), 0, self.x.keys, copy.masked());
+                    fill(s, self.copied(copy, r, 0), 0, self.x.keys, f32::NEG_INFINITY);
                 }
                 if let Output::Blocks(states) = self.x.out {
                     let (blocks, index) = (self.blocks(), self.index(self.position(r)));
@@ -72,6 +72,8 @@ impl<S: Simd> Group<'_, S> {
         // SAFETY: the impl block's.
         unsafe {
             let cells = self.copied(copy, r, 0);
+            fill(s, cells, 0, first, 0.0);
+            fill(s, cells, last, x.keys, 0.0);
             exp_pass(s, cells.as_const(), cells, run, 1.0, end.max);
             if end.sum.is_nan() {
                 let (plan, first_key) = (x.rule.plan, x.first_key);
@@ -98,12 +100,5 @@ impl<S: Simd> Group<'_, S> {
 
     pub(super) fn blocks(&self) -> Blocks {
         Blocks { count: self.x.keys.div_ceil(KEY_BLOCK), value_dim: self.x.value_dim }
-    }
-}
-
-impl ScoresCopy {
-    /// What stands at masked positions before probabilities are made of scores.
-    fn masked(&self) -> f32 {
-        if self.stage.is_some() { f32::NEG_INFINITY } else { 0.0 }
     }
 }
