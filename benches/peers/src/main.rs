@@ -2,21 +2,21 @@
 //!
 //! `matmul` prints a table in GFLOP/s; `--json FILE` writes the same numbers one object a line.
 
-mod buffer;
-mod limits;
 mod matmul;
-mod measure;
 mod peers;
 mod report;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use masktile::Isa;
+use masktile_bench::limits::Limits;
+use masktile_bench::machine;
+use masktile_bench::measure::Plan;
+use masktile_bench::record::{Machine, Output};
 
-use limits::Limits;
-use measure::Plan;
 use report::Report;
 
 /// Measures masktile and its peers, interleaved in one process.
@@ -30,6 +30,9 @@ struct Cli {
     /// Also writes the numbers to this file, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The machine's name in records; its processor's if not given.
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
     /// Rounds for each shape; fewer, but at least 5, where they would take more than 10 seconds.
     #[arg(long, default_value_t = 101, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -56,6 +59,10 @@ enum Operation {
     Matmul,
 }
 
+/// For the rounds of a shape.
+const BUDGET: Duration = Duration::from_secs(10);
+const FEWEST: usize = 5;
+
 /// What of an operation is measured, and how.
 pub struct Choice {
     plan: Plan,
@@ -68,7 +75,11 @@ pub struct Choice {
 impl Choice {
     fn new(cli: &Cli) -> Self {
         Choice {
-            plan: Plan { rounds: if cli.quick { 5 } else { cli.rounds as usize } },
+            plan: Plan {
+                rounds: if cli.quick { FEWEST } else { cli.rounds as usize },
+                budget: BUDGET,
+                fewest: FEWEST,
+            },
             shape: cli.shape.clone(),
             isas: cli.isa.map_or_else(|| Isa::available().collect(), |isa| vec![isa]),
             implementations: cli.implementations.clone(),
@@ -87,33 +98,22 @@ impl Choice {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    println!("pinned to core {}; {} thread", pin()?, cli.threads);
+    let output = cli.json.as_deref().map(Output::create).transpose()?;
+    println!("pinned to core {}; {} thread", machine::pin()?, cli.threads);
     // rten-gemm runs on the global pool, which then is this thread alone.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
 
     let choice = Choice::new(&cli);
-    let mut limits = Limits::new();
-    let mut measured = Vec::new();
+    let mut limits = Limits::measured()?;
+    let mut points = Vec::new();
     for op in &cli.ops {
-        measured.push(match op {
+        points.extend(match op {
             Operation::Matmul => matmul::measure(&choice, &mut limits)?,
         });
     }
-    let reports: Vec<_> = measured.iter().map(|points| Report::new(points, &limits)).collect();
+    let machine = Machine::this(cli.machine.as_deref(), &limits);
+    let records: Vec<_> = points.iter().map(|point| point.record(&limits, &machine)).collect();
     println!("{limits}");
-    reports.iter().for_each(Report::print);
-    if let Some(path) = &cli.json {
-        report::write_json(&reports, path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// Pins this thread, and so those that it starts, to the last core that it may use.
-fn pin() -> Result<usize> {
-    let core = core_affinity::get_core_ids()
-        .and_then(|cores| cores.into_iter().next_back())
-        .context("cannot tell which cores there are")?;
-    ensure!(core_affinity::set_for_current(core), "cannot pin to core {}", core.id);
-    Ok(core.id)
+    Report::new(&records).print();
+    output.map_or(Ok(()), |output| output.write(&records))
 }

@@ -8,14 +8,14 @@ use std::fmt;
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use masktile::{Isa, MatMut, MatRef, Matmul, Workspace};
-use masktile_benches::numbers;
+use masktile_bench::buffer::Buffer;
+use masktile_bench::limits::Limits;
+use masktile_bench::measure;
+use masktile_bench::ops::{self, Work};
+use masktile_bench::record::{Key, OURS, Point};
 
 use crate::Choice;
-use crate::buffer::Buffer;
-use crate::limits::Limits;
-use crate::measure::{self, Run};
 use crate::peers::{self, Product};
-use crate::report::Point;
 
 /// Scalar code takes seconds for more multiply-adds than these.
 const MOST_IN_SCALAR: usize = 1 << 26;
@@ -71,6 +71,11 @@ impl Shape {
         self.m * self.k * self.n
     }
 
+    fn work(self) -> Work {
+        let Shape { m, k, n, .. } = self;
+        Work::f32(2 * self.multiply_adds(), m * k + k * n + m * n)
+    }
+
     /// Steps in memory to the next row and the next column of B.
     pub fn b_strides(self) -> [usize; 2] {
         if self.transposed { [1, self.k] } else { [self.n, 1] }
@@ -94,11 +99,7 @@ pub struct Problem {
 impl Problem {
     fn new(shape: Shape) -> Self {
         let Shape { m, k, n, .. } = shape;
-        Problem {
-            shape,
-            a: Buffer::copied(&numbers(m * k, 1)),
-            b: Buffer::copied(&numbers(k * n, 2)),
-        }
+        Problem { shape, a: Buffer::random(m * k, 1), b: Buffer::random(k * n, 2) }
     }
 
     /// The product of the operands' absolute values: what rounding is relative to.
@@ -131,7 +132,7 @@ impl Ours {
 
 impl Product for Ours {
     fn name(&self) -> &'static str {
-        "masktile"
+        OURS
     }
 
     fn isa(&self) -> Option<Isa> {
@@ -160,7 +161,7 @@ pub fn measure(choice: &Choice, limits: &mut Limits) -> Result<Vec<Point>> {
     for shape in shapes {
         bar.set_message(shape.to_string());
         bar.tick();
-        limits.measure()?;
+        limits.measure_peaks()?;
         points.extend(measure_shape(choice, shape, &mut products)?);
         bar.inc(1);
     }
@@ -183,7 +184,7 @@ fn measure_shape(
 ) -> Result<Vec<Point>> {
     let problem = Problem::new(shape);
     let (ours, magnitudes) = (problem.product()?, problem.magnitudes()?);
-    let (mut runs, mut names): (Vec<Run<'_>>, Vec<_>) = (Vec::new(), Vec::new());
+    let (mut runs, mut names) = (Vec::new(), Vec::new());
     for product in products.iter_mut().filter(|product| !too_slow(product.isa(), shape)) {
         let mut c = Buffer::filled(f32::NAN, ours.len());
         product.run(&problem, &mut c)?;
@@ -191,18 +192,25 @@ fn measure_shape(
             .with_context(|| format!("{} deviates at {shape}", product.name()))?;
         names.push((product.name(), product.isa()));
         let problem = &problem;
-        runs.push(Box::new(move || product.run(problem, &mut c)));
+        runs.push(measure::calls(move || product.run(problem, &mut c)));
     }
     let times = measure::interleaved(choice.plan, &mut runs)?;
+    let op = ops::named("matmul")?;
     let points = names.into_iter().zip(times).map(|((implementation, isa), time)| Point {
-        op: "matmul",
-        dtype: "f32",
-        shape: shape.to_string(),
-        implementation,
+        key: Key {
+            op: op.name.into(),
+            dtype: op.dtype.into(),
+            shape: shape.to_string(),
+            mask: "none".into(),
+            implementation: implementation.into(),
+            isa: isa.map(|isa| isa.to_string()),
+            threads: choice.threads,
+        },
         isa,
-        threads: choice.threads,
-        flops: 2.0 * shape.multiply_adds() as f64,
+        unit: op.unit,
+        work: shape.work(),
         time,
+        instructions: None,
     });
     Ok(points.collect())
 }

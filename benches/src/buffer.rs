@@ -27,6 +27,11 @@ impl Buffer {
         buffer.copy_from_slice(values);
         buffer
     }
+
+    /// The first `len` of [`numbers`].
+    pub fn random(len: usize, seed: u64) -> Self {
+        Buffer::copied(&numbers(len, seed))
+    }
 }
 
 impl Deref for Buffer {
@@ -41,4 +46,17 @@ impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.memory[self.start..][..self.len]
     }
+}
+
+/// Numbers in -1 .. 1, none zero (xorshift): processors may treat zeros specially.
+pub fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            ((state >> 40) as f32 + 0.5) / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
 }
