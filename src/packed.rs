@@ -93,7 +93,7 @@ impl<'a> PackedB<'a> {
         let word = |i: usize| header.get(i).map_or(0, |x: &f32| x.to_bits());
         let size = |i| usize::try_from(u64::from(word(i)) | u64::from(word(i + 1)) << 32);
         let width = word(1) as usize;
-        if word(0) != MAGIC || ![gemm::MAX_NR / 2, gemm::MAX_NR].contains(&width) {
+        if word(0) != MAGIC || !gemm::is_panel_width(width) {
             return Err(not_packed);
         }
         let (Ok(k), Ok(n)) = (size(2), size(4)) else {

@@ -33,9 +33,11 @@ pub type TensorMut<'a, T = f32> = ViewMut<'a, T, 4>;
 fn contiguous<const N: usize>(shape: [usize; N]) -> Result<[usize; N]> {
     let mut strides = [0; N];
     let mut stride = 1usize;
-    for (place, size) in strides.iter_mut().zip(shape).rev() {
+    let mut axes = shape.iter().rev();
+    for place in strides.iter_mut().rev() {
         *place = stride;
-        stride = stride.checked_mul(size.max(1)).ok_or(Error::new("shape", ErrorKind::Overflow))?;
+        let size = axes.next().copied().unwrap_or(1).max(1);
+        stride = stride.checked_mul(size).ok_or(Error::new("shape", ErrorKind::Overflow))?;
     }
     Ok(strides)
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{assert_same_bits, is_small, same_bits, vector_isas};
-use masktile_kernels::{Isa, LANES, Op, Simd, activation, run};
+use masktile_kernels::{Isa, Op, Simd, activation, run};
 
 /// One function: its name, itself on a slice, its value in float64 for finite arguments, and the
 /// greatest error that its documentation admits, in units in the last place.
@@ -21,7 +21,7 @@ macro_rules! apply {
             type Out = ();
             #[inline(always)]
             fn eval<S: Simd>(self, s: S) {
-                for chunk in self.0.chunks_mut(LANES) {
+                for chunk in self.0.chunks_mut(S::LANES) {
                     let n = chunk.len();
                     // SAFETY: the chunk has `n` numbers.
                     unsafe {

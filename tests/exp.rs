@@ -13,7 +13,7 @@ impl Op for Exp<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        for chunk in self.0.chunks_mut(LANES) {
+        for chunk in self.0.chunks_mut(S::LANES) {
             let n = chunk.len();
             // SAFETY: the chunk has `n` numbers.
             unsafe {
@@ -31,7 +31,7 @@ impl Op for ExpNonpositive<'_> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        for chunk in self.0.chunks_mut(LANES) {
+        for chunk in self.0.chunks_mut(S::LANES) {
             let n = chunk.len();
             // SAFETY: the chunk has `n` numbers.
             unsafe {
@@ -128,11 +128,25 @@ fn exp_has_the_same_bits_everywhere() {
     }
 }
 
-/// Each primitive on the given lanes, written one after the other.
+/// Each primitive on the given lanes, written one after the other; what is of 16 lanes and what is of
+/// a vector of the instruction set, each at its end. A vector of one number takes lane after lane.
 struct Primitives<'a> {
     a: &'a [f32; LANES],
     b: &'a [f32; LANES],
     c: &'a [f32; LANES],
+}
+
+impl Primitives<'_> {
+    /// `f` of every vector's first lane, and what it writes there.
+    #[inline(always)]
+    fn lanes<S: Simd>(s: S, f: impl Fn(usize) -> S::V) -> [f32; LANES] {
+        let mut lanes = [0.0; LANES];
+        for first in (0..LANES).step_by(S::LANES) {
+            // SAFETY: a vector of its lanes lies within the 16.
+            unsafe { s.store(lanes.as_mut_ptr().add(first), f(first)) };
+        }
+        lanes
+    }
 }
 
 impl Op for Primitives<'_> {
@@ -140,54 +154,80 @@ impl Op for Primitives<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> Vec<f32> {
         let mut out = Vec::new();
-        let mut write = |v: S::V| {
-            let mut lanes = [0.0; LANES];
-            // SAFETY: the array has 16 numbers.
-            unsafe { s.store(lanes.as_mut_ptr(), v) };
-            out.extend(lanes);
-        };
-        // SAFETY: as above.
-        let load = |x: &[f32; LANES]| unsafe { s.load(x.as_ptr()) };
-        let (a, b, c) = (load(self.a), load(self.b), load(self.c));
+        // SAFETY: a vector of its lanes lies within the 16.
+        let load = |x: &[f32; LANES], first: usize| unsafe { s.load(x.as_ptr().add(first)) };
         let show = |m: S::M| s.select(m, s.splat(1.0), s.splat(0.0));
-        let arithmetic = [s.add(a, b), s.sub(a, b), s.mul(a, b), s.div(a, b), s.fma(a, b, c)];
-        for v in arithmetic.into_iter().chain([s.max(a, b), s.shl23(a), s.copysign(a, b)]) {
-            write(v);
-        }
-        let less = s.lt(a, b);
-        write(s.select(less, a, b));
-        write(show(s.not(less)));
-        write(show(s.and(less, s.lt(b, c))));
+        let mut each = |f: &dyn Fn(S::V, S::V, S::V) -> S::V| {
+            out.extend(Self::lanes(s, |first| {
+                f(load(self.a, first), load(self.b, first), load(self.c, first))
+            }));
+        };
+        each(&|a, b, _| s.add(a, b));
+        each(&|a, b, _| s.sub(a, b));
+        each(&|a, b, _| s.mul(a, b));
+        each(&|a, b, _| s.div(a, b));
+        each(&|a, b, c| s.fma(a, b, c));
+        each(&|a, b, _| s.max(a, b));
+        each(&|a, _, _| s.shl23(a));
+        each(&|a, b, _| s.copysign(a, b));
+        each(&|a, b, _| s.select(s.lt(a, b), a, b));
+        each(&|a, b, _| show(s.not(s.lt(a, b))));
+        each(&|a, b, c| show(s.and(s.lt(a, b), s.lt(b, c))));
         // 16 rows of 5 numbers, read from the second number of each on.
         let rows: Vec<f32> = (0..16 * 5).map(|i| i as f32).collect();
-        // SAFETY: the last number read is that at 1 + 15 * 5 + 3, the last of the 80; `a` has 16.
-        unsafe {
-            for column in s.columns4(rows.as_ptr().add(1), 5) {
-                write(column);
-            }
-            write(s.fma_at::<15>(self.a.as_ptr(), b, c));
+        for column in 0..4 {
+            // SAFETY: the last number read is that at 1 + 15 * 5 + 3, the last of the 80.
+            out.extend(Self::lanes(s, |first| unsafe {
+                s.columns4(rows.as_ptr().add(1 + 5 * first), 5)[column]
+            }));
         }
+        // SAFETY: `a` has 16 numbers.
+        out.extend(Self::lanes(s, |first| unsafe {
+            s.fma_at::<15>(self.a.as_ptr(), load(self.b, first), load(self.c, first))
+        }));
         for n in 0..=LANES + 1 {
-            write(show(s.first(n)));
-            let present = n.min(LANES);
+            let rest = |first: usize| n.saturating_sub(first);
+            out.extend(Self::lanes(s, |first| show(s.first(rest(first)))));
             // Exactly as long as may be touched; the guard-page test proves the end.
-            let source = self.a[..present].to_vec();
+            let source = self.a[..n.min(LANES)].to_vec();
             let mut target = [7.0; LANES];
             // SAFETY: the source has `min(n, 16)` numbers, the target 16.
             unsafe {
-                write(s.load_first(source.as_ptr(), n));
-                s.store_first(target.as_mut_ptr(), n, b);
+                out.extend(Self::lanes(s, |first| {
+                    s.load_first(source.as_ptr().wrapping_add(first), rest(first))
+                }));
+                for first in (0..LANES).step_by(S::LANES) {
+                    let p = target.as_mut_ptr().add(first);
+                    s.store_first(p, rest(first), load(self.b, first));
+                }
             }
-            write(load(&target));
+            out.extend(target);
         }
-        write(show(s.mask(s.nonzero_bytes(self.a.map(|x| u8::from(x > 0.0) * 128)))));
-        for bits in [0, 1, 0x8000, 0x5a3c, u16::MAX] {
-            write(show(s.mask(bits)));
-            assert_eq!(s.bits(s.mask(bits)), bits);
+        let nonzero = s.nonzero_bytes(self.a.map(|x| u8::from(x > 0.0) * 128));
+        for bits in [nonzero, 0, 1, 0x8000, 0x5a3c, u16::MAX] {
+            out.extend(Self::lanes(s, |first| show(s.mask(bits >> first))));
+            let own = u16::MAX >> (16 - S::LANES);
+            assert_eq!(s.bits(s.mask(bits)), bits & own);
         }
-        out.push(f32::from(s.bits(less)));
-        out.push(s.sum(a));
-        out.push(s.largest(s.max(a, s.splat(f32::MIN))));
+        for first in (0..LANES).step_by(S::LANES) {
+            let less = s.bits(s.lt(load(self.a, first), load(self.b, first)));
+            out.extend((0..S::LANES).map(|lane| f32::from(less >> lane & 1)));
+        }
+        // Of all 16 lanes; single numbers are folded by the same tree.
+        let fold = |f: fn(f32, f32) -> f32, mut x: [f32; LANES]| {
+            for half in [8, 4, 2, 1] {
+                (0..half).for_each(|i| x[i] = f(x[i], x[i + half]));
+            }
+            x[0]
+        };
+        let greater = Self::lanes(s, |first| s.max(load(self.a, first), s.splat(f32::MIN)));
+        if S::LANES == LANES {
+            out.push(s.sum(load(self.a, 0)));
+            out.push(s.largest(load(&greater, 0)));
+        } else {
+            out.push(fold(|low, high| low + high, *self.a));
+            out.push(fold(|low, high| if high > low { high } else { low }, greater));
+        }
         out
     }
 }
@@ -199,13 +239,12 @@ impl Op for Widen {
     type Out = [[f32; LANES]; 2];
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) -> [[f32; LANES]; 2] {
-        let mut out = [[0.0; LANES]; 2];
-        // SAFETY: each array has 16 numbers.
-        unsafe {
-            s.store(out[0].as_mut_ptr(), s.widen_f16(self.0));
-            s.store(out[1].as_mut_ptr(), s.widen_bf16(self.0));
-        }
-        out
+        let from =
+            |first: usize| std::array::from_fn(|i| self.0.get(first + i).copied().unwrap_or(0));
+        [
+            Primitives::lanes(s, |first| s.widen_f16(from(first))),
+            Primitives::lanes(s, |first| s.widen_bf16(from(first))),
+        ]
     }
 }
 

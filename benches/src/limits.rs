@@ -182,8 +182,9 @@ impl Op for Peak {
     fn eval<S: Simd>(self, s: S) -> f32 {
         // Twelve vectors fill the registers of AVX-512 without spilling; AVX2 and NEON hold half
         // as many and as few as a quarter, which still is twelve registers.
-        if has_wide_registers::<S>() {
-            chains::<S, CHAINS>(s, self.0, STEPS)
+        // Single numbers are a register each.
+        if has_wide_registers::<S>() || S::LANES == 1 {
+            chains::<S, CHAINS>(s, self.0, STEPS * LANES / S::LANES)
         } else {
             chains::<S, { CHAINS / 2 }>(s, self.0, STEPS * 2)
         }
@@ -228,9 +229,11 @@ impl Op for Read<'_> {
 fn sums<S: Simd, const N: usize, const PART: usize>(s: S, data: &[f32]) -> f32 {
     let mut acc = [s.splat(0.0); N];
     for part in data.as_chunks::<PART>().0 {
-        for (v, lanes) in acc.iter_mut().zip(part.as_chunks::<LANES>().0) {
-            // SAFETY: `lanes` are 16 floats.
-            *v = s.add(*v, unsafe { s.load(lanes.as_ptr()) });
+        for first in (0..LANES).step_by(S::LANES) {
+            for (v, lanes) in acc.iter_mut().zip(part.as_chunks::<LANES>().0) {
+                // SAFETY: `lanes` are 16 floats, of which a vector begins at `first`.
+                *v = s.add(*v, unsafe { s.load(lanes.as_ptr().add(first)) });
+            }
         }
     }
     acc.into_iter().map(|v| s.sum(v)).sum()

@@ -30,13 +30,13 @@ const SCALE: f32 = f32::from_bits((127 + 64) << 23);
 const UNSCALE: f32 = f32::from_bits((127 - 64) << 23);
 
 /// `-a`; part of the fused multiply-add it is an argument of.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn negated<S: Simd>(s: S, a: S::V) -> S::V {
     s.sub(s.splat(-0.0), a)
 }
 
 /// `-|x|`, but `bound` where that is less. NaN stays.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn negative_within<S: Simd>(s: S, x: S::V, bound: f32) -> S::V {
     s.max(s.splat(bound), s.copysign(x, s.splat(-1.0)))
 }
@@ -45,7 +45,7 @@ fn negative_within<S: Simd>(s: S, x: S::V, bound: f32) -> S::V {
 ///
 /// With `e = exp(-|z|)` and `q = e / (1 + e)` that is `y (1 - q)` for positive `z` and `y (e - e q)`
 /// for negative: nothing cancels, and `q` and its roundings enter at most by half.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn times_logistic<S: Simd>(s: S, y: S::V, x: S::V, scaled: S::V) -> S::V {
     let one = s.splat(1.0);
     let q = s.div(scaled, s.add(scaled, s.splat(SCALE)));
@@ -59,28 +59,28 @@ fn times_logistic<S: Simd>(s: S, y: S::V, x: S::V, scaled: S::V) -> S::V {
 const EXP_BOUND: f32 = -128.0;
 
 /// `2^64 exp(x)` for `EXP_BOUND <= x <= 0`.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn exp_scaled<S: Simd>(s: S, x: S::V) -> S::V {
     let (r, t) = reduce(s, x, ROUND_SCALED);
     s.mul(of_reduced(s, r), s.shl23(t))
 }
 
 /// `2^64 exp(x + low)` for `EXP_BOUND <= x <= 0` and a `low` as for [`reduce_sum`].
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn exp_scaled_sum<S: Simd>(s: S, x: S::V, low: S::V) -> S::V {
     let (r, t) = reduce_sum(s, x, low, ROUND_SCALED);
     s.mul(of_reduced(s, r), s.shl23(t))
 }
 
 /// `max(x, 0)`: exact. NaN stays NaN, -0 stays -0.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn relu<S: Simd>(s: S, x: S::V) -> S::V {
     // In this order: a comparison with NaN is false, and the second is taken.
     s.max(s.splat(0.0), x)
 }
 
 /// `1 / (1 + exp(-x))`, within 2 ulp (1.65 measured).
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let scaled = exp_scaled(s, negative_within(s, x, EXP_BOUND));
     times_logistic(s, s.splat(1.0), x, scaled)
@@ -89,7 +89,7 @@ pub fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
 /// `x / (1 + exp(-x))`, also called swish (S. Elfwing, E. Uchibe and K. Doya, *Sigmoid-Weighted
 /// Linear Units for Neural Network Function Approximation in Reinforcement Learning*, 2018), within
 /// 3 ulp (2.68 measured).
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn silu<S: Simd>(s: S, x: S::V) -> S::V {
     let scaled = exp_scaled(s, negative_within(s, x, EXP_BOUND));
     times_logistic(s, s.max(s.splat(EXP_BOUND), x), x, scaled)
@@ -99,7 +99,7 @@ pub fn silu<S: Simd>(s: S, x: S::V) -> S::V {
 ///
 /// `q = (1 - e) / (1 + e)` with `e = exp(-2|x|)`, the numerator from the reduced argument, which is
 /// accurate near zero; then `(1 - e) / 2 (1 + q)`, the same again with half the error.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     // tanh(10) rounds to 1.
     let z = negative_within(s, x, -10.0);
@@ -134,7 +134,7 @@ const ERF_FAR: [f32; 7] = [
 /// and I. A. Stegun, *Handbook of Mathematical Functions*, 7.1.1), within 2 ulp (1.49 measured).
 ///
 /// An odd polynomial near zero, `1 - exp(polynomial)` elsewhere.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     let square = s.mul(x, x);
     let mut near = s.splat(ERF_NEAR[4]);
@@ -183,7 +183,7 @@ const TAIL: [f32; 10] = [
 /// With `a = |x|` it is `max(x, 0) - a P(X > a)`, and the tail `P(X > a)` is `exp(-a^2 / 2)` times
 /// a function that varies slowly: nothing cancels, and negative `x` keep their relative accuracy
 /// down to the smallest result.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn gelu_erf<S: Simd>(s: S, x: S::V) -> S::V {
     // gelu(-14.5) rounds to zero.
     let z = negative_within(s, x, -14.5);
@@ -236,7 +236,7 @@ const CUBIC_LOW: f32 = 2.398_832_4e-9;
 ///
 /// Computed as `x / (1 + exp(-2u))`, `u` the argument of tanh, which keeps the relative accuracy for
 /// negative `x` that `1 + tanh` loses.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub fn gelu_tanh<S: Simd>(s: S, x: S::V) -> S::V {
     // 2u is -126.9 here, and x exp(2u) rounds to zero.
     const BOUND: f32 = -11.5;

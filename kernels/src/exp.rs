@@ -12,14 +12,15 @@ use crate::simd::Simd;
 /// Adding it rounds to an integer and leaves `n + 127` in the low bits: 1.5 * 2^23 + 127.
 pub(crate) const ROUND: f32 = 12_583_039.0;
 /// `ln 2` rounded to 9 bits, so that `n` times it is exact, and the rest.
-const LN2_HIGH: f32 = 0.693_359_4;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(crate) const LN2_HIGH: f32 = 0.693_359_4;
+pub(crate) const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Below it the result is under the smallest normal number: `ln(2^-126)`, rounded up.
-const SMALLEST: f32 = -87.336_54;
+pub(crate) const SMALLEST: f32 = -87.336_54;
 /// Above it the result is over the largest finite number.
 const LARGEST: f32 = 88.722_84;
 /// `exp(r) = 1 + r + C[0] r^2 + ... + C[4] r^6`
-const C: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_266, 0.008_368_684, 0.001_382_094_7];
+pub(crate) const C: [f32; 5] =
+    [0.499_999_94, 0.166_665_21, 0.041_668_266, 0.008_368_684, 0.001_382_094_7];
 
 /// `x - n ln 2` for `n = round(x / ln 2)`, and in the low bits of the second `n` plus what `round`
 /// adds to 1.5 * 2^23.
@@ -62,6 +63,12 @@ pub(crate) fn of_reduced<S: Simd>(s: S, r: S::V) -> S::V {
 /// value is under the smallest normal number.
 #[inline(always)]
 pub fn exp_nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
+    s.exp_nonpositive(x)
+}
+
+/// [`exp_nonpositive`] where the instruction set has no function of its own.
+#[inline(always)]
+pub(crate) fn nonpositive<S: Simd>(s: S, x: S::V) -> S::V {
     let (r, t) = reduce(s, x, ROUND);
     let p = of_reduced(s, r);
     let small = s.lt(x, s.splat(SMALLEST));

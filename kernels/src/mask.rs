@@ -8,6 +8,7 @@
 use core::fmt;
 use core::num::NonZeroUsize;
 
+use crate::gemm::{load_strided, min};
 use crate::simd::{LANES, Simd};
 
 /// Masks of one sort that may be composed.
@@ -38,7 +39,7 @@ pub enum Offset<'a> {
 
 impl Offset<'_> {
     /// The key that the row's query stands at, saturating; none for a batch without an offset.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn key(&self, row: Row) -> Option<isize> {
         let signed = |size: usize| isize::try_from(size).unwrap_or(isize::MAX);
         let offset = match *self {
@@ -73,7 +74,7 @@ pub enum Range<'a> {
 
 impl Range<'_> {
     /// First and end of the row's run; an end that is not behind the first for none.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn run(&self, row: Row) -> Option<(usize, usize)> {
         // One behind `key`, 0 for a key before the first.
         let behind = |key: isize| usize::try_from(key.saturating_add(1)).unwrap_or(0);
@@ -114,7 +115,7 @@ pub struct Grid<T> {
 
 impl<T> Grid<T> {
     /// The number at a position.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn at(&self, row: Row, key: usize) -> *const T {
         let [batch, head, query, column] = self.strides;
         let offset = row.batch * batch + row.head * head + row.query * query + key * column;
@@ -122,7 +123,7 @@ impl<T> Grid<T> {
     }
 
     /// The row's numbers from `key` on.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn line(&self, row: Row, key: usize) -> Line<T> {
         Line { p: self.at(row, key), stride: self.strides[3] }
     }
@@ -139,7 +140,7 @@ impl<T: Copy + Default> Line<T> {
     ///
     /// # Safety
     /// They are valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn read(&self, n: usize) -> [T; LANES] {
         // SAFETY: the caller's.
         unsafe {
@@ -147,10 +148,8 @@ impl<T: Copy + Default> Line<T> {
                 return self.p.cast::<[T; LANES]>().read();
             }
             let mut numbers = [T::default(); LANES];
-            for (i, number) in numbers.iter_mut().enumerate() {
-                if i < n {
-                    *number = self.p.wrapping_add(i * self.stride).read();
-                }
+            for (i, number) in numbers.iter_mut().enumerate().take(n) {
+                *number = self.p.wrapping_add(i * self.stride).read();
             }
             numbers
         }
@@ -185,7 +184,7 @@ impl Bits<'_> {
     ///
     /// # Safety
     /// The grids have those positions, valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn kept<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> u16 {
         // SAFETY: the caller's.
         unsafe {
@@ -220,19 +219,19 @@ impl Bits<'_> {
     }
 }
 
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn flip(bits: u16, if_so: bool) -> u16 {
     if if_so { !bits } else { bits }
 }
 
 /// The first `n` bits, all 16 if `n >= 16`.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) fn first_bits(n: usize) -> u16 {
     if n >= LANES { u16::MAX } else { (1 << n) - 1 }
 }
 
 /// Bit `i` for each `i < n <= 16` of which `f` is true.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn gather(n: usize, f: impl Fn(usize) -> bool) -> u16 {
     (0..LANES).fold(0, |bits, i| bits | u16::from(i < n && f(i)) << i)
 }
@@ -257,16 +256,16 @@ pub enum Bias<'a> {
 }
 
 impl Bias<'_> {
-    /// The biases of the `n <= 16` keys from `key` on; behind them anything.
+    /// The biases of the `n` keys of a vector from `key` on; behind them anything.
     ///
     /// # Safety
     /// The grids have those positions, valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn load<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> S::V {
         // SAFETY: the caller's; an array has 16 numbers.
         unsafe {
             match *self {
-                Bias::F32(grid) => s.load(grid.line(row, key).read(n).as_ptr()),
+                Bias::F32(grid) => load_strided(s, grid.at(row, key), grid.strides[3], n),
                 Bias::F16(grid) => s.widen_f16(grid.line(row, key).read(n)),
                 Bias::Bf16(grid) => s.widen_bf16(grid.line(row, key).read(n)),
                 Bias::Alibi { slopes, offset } => {
@@ -289,7 +288,7 @@ impl Bias<'_> {
     }
 
     /// Whether it may be -infinity.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn may_mask(&self) -> bool {
         !matches!(self, Bias::Alibi { .. })
     }
@@ -314,7 +313,7 @@ impl<T: Copy> Few<T> {
         true
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map_while(Option::as_ref)
     }
@@ -341,13 +340,13 @@ impl Plan<'_> {
     pub const EMPTY: Self = Plan { ranges: Few::EMPTY, bits: Few::EMPTY, biases: Few::EMPTY };
 
     /// Whether positions inside a row's range need a look of their own.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn is_elementwise(&self) -> bool {
         self.bits.len + self.biases.len > 0
     }
 
     /// The keys that the ranges keep, as first and end; `(0, 0)` where they keep none.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn range(&self, row: Row, keys: usize) -> (usize, usize) {
         let (mut first, mut end) = (0, keys);
         for range in self.ranges.iter() {
@@ -362,7 +361,7 @@ impl Plan<'_> {
     ///
     /// # Safety
     /// The grids have those positions, valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) unsafe fn kept<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> u16 {
         let mut kept = first_bits(n);
         // SAFETY: the caller's.
@@ -372,18 +371,21 @@ impl Plan<'_> {
             }
             for bias in self.biases.iter() {
                 if bias.may_mask() {
-                    kept &= !s.bits(s.lt(bias.load(s, row, key, n), s.splat(f32::MIN)));
+                    for i in (0..n).step_by(S::LANES) {
+                        let bias = bias.load(s, row, key + i, min(n - i, S::LANES));
+                        kept &= !(s.bits(s.lt(bias, s.splat(f32::MIN))) << i);
+                    }
                 }
             }
         }
         kept
     }
 
-    /// The scores `v` of `n <= 16` keys from `key` on, plus the biases in order.
+    /// The scores `v` of the `n` keys of a vector from `key` on, plus the biases in order.
     ///
     /// # Safety
     /// The grids have those positions, valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) unsafe fn biased<S: Simd>(
         &self,
         s: S,

@@ -5,7 +5,7 @@
 
 use crate::exp::exp_nonpositive;
 use crate::gemm::{load_strided, store_strided};
-use crate::simd::{LANES, Simd};
+use crate::simd::{LANES, Simd, fold_lanes};
 
 /// Columns whose lane sums are added up by themselves before they join the row's: it keeps the
 /// rounding of a long row's sum near that of a short one's.
@@ -21,25 +21,85 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    #[inline(always)]
-    pub(crate) fn start(&self) -> usize {
-        self.first / LANES * LANES
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn start<S: Simd>(&self) -> usize {
+        self.first / S::LANES * S::LANES
     }
 
-    /// Lanes of the chunk at `c` that exist.
-    #[inline(always)]
+    /// Columns of the chunk of 16 at `c` that exist.
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn present(&self, c: usize) -> usize {
         (self.columns - c).min(LANES)
     }
 
-    /// `v` in the lanes of the chunk at `c` that are in the run, `other` elsewhere.
-    #[inline(always)]
+    /// Lanes of the vector at `c` that exist.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn lanes<S: Simd>(&self, c: usize) -> usize {
+        width::<S>(self.columns - c)
+    }
+
+    /// `v` in the lanes of the vector at `c` that are in the run, `other` elsewhere.
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn keep<S: Simd>(&self, s: S, c: usize, v: S::V, other: f32) -> S::V {
-        if c >= self.first && c + LANES <= self.end {
+        if const { S::LANES == 1 } || (c >= self.first && c + S::LANES <= self.end) {
             return v;
         }
         let v = s.select(s.first(self.end - c), v, s.splat(other));
         s.select(s.first(self.first.saturating_sub(c)), s.splat(other), v)
+    }
+}
+
+/// Lanes of a vector of which `rest` numbers are left, at least one.
+#[cfg_attr(vectors, inline(always))]
+fn width<S: Simd>(rest: usize) -> usize {
+    if const { S::LANES == 1 } { 1 } else { rest.min(S::LANES) }
+}
+
+/// The sums of 16 lanes, whatever the vector: of vectors of 16 there is one, of single numbers 16.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums<S: Simd> {
+    s: S,
+    vectors: [S::V; LANES],
+}
+
+impl<S: Simd> Sums<S> {
+    #[cfg_attr(vectors, inline(always))]
+    fn zero(s: S) -> Self {
+        Sums { s, vectors: [s.splat(0.0); LANES] }
+    }
+
+    /// Adds the vector at column `c`.
+    #[cfg_attr(vectors, inline(always))]
+    fn add(&mut self, c: usize, v: S::V) {
+        let sum = &mut self.vectors[c % LANES / S::LANES];
+        *sum = self.s.add(*sum, v);
+    }
+
+    #[cfg_attr(vectors, inline(always))]
+    fn add_all(&mut self, other: &Self) {
+        let vectors = self.vectors.iter_mut().zip(&other.vectors);
+        for (sum, other) in vectors.take(LANES / S::LANES) {
+            *sum = self.s.add(*sum, *other);
+        }
+    }
+
+    #[cfg_attr(vectors, inline(always))]
+    fn lanes(&self) -> [f32; LANES] {
+        let mut lanes = [0f32; LANES];
+        for (i, v) in self.vectors.iter().enumerate().take(LANES / S::LANES) {
+            // SAFETY: the array has room for all vectors.
+            unsafe { self.s.store(lanes.as_mut_ptr().add(i * S::LANES), *v) };
+        }
+        lanes
+    }
+
+    /// The sum of the 16, by the tree of [`Simd::sum`].
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn sum(&self) -> f32 {
+        if const { S::LANES == LANES } {
+            return self.s.sum(self.vectors[0]);
+        }
+        fold_lanes(self.lanes(), |low, high| low + high)
     }
 }
 
@@ -51,20 +111,20 @@ pub(crate) struct Cells<P> {
 }
 
 impl Cells<*const f32> {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn at(&self, i: usize) -> *const f32 {
         self.p.wrapping_add(i * self.stride)
     }
 }
 
 impl Cells<*mut f32> {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn at(&self, i: usize) -> *mut f32 {
         self.p.wrapping_add(i * self.stride)
     }
 
     /// The same cells to read.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn as_const(&self) -> Cells<*const f32> {
         Cells { p: self.p.cast_const(), stride: self.stride }
     }
@@ -75,19 +135,20 @@ impl Cells<*mut f32> {
 ///
 /// # Safety
 /// The row's cells are valid for reading.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, scale: f32) -> f32 {
     let scale = s.splat(scale);
     let mut max = s.splat(f32::MIN);
-    for c in (run.start()..run.end).step_by(LANES) {
-        // SAFETY: `present` lanes exist.
-        let v = unsafe { load_strided(s, row.at(c), row.stride, run.present(c)) };
+    for c in (run.start::<S>()..run.end).step_by(S::LANES) {
+        // SAFETY: these lanes exist.
+        let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
         max = s.max(run.keep(s, c, s.mul(v, scale), f32::NEG_INFINITY), max);
     }
     s.largest(max)
 }
 
-/// The 16 sums, in the order of the crate's first page, of `exp(scale * score - max)` over the run. `store` takes each chunk of them, zero outside the run, with its first column.
+/// The 16 sums, in the order of the crate's first page, of `exp(scale * score - max)` over the run.
+/// `store` takes each vector of them, zero outside the run, with its first column.
 ///
 /// # Safety
 /// The cells of `row` are valid for reading.
@@ -99,23 +160,28 @@ unsafe fn exp_sum<S: Simd>(
     scale: f32,
     max: f32,
     store: impl Fn(usize, S::V),
-) -> S::V {
+) -> Sums<S> {
     let (scale, max) = (s.splat(scale), s.splat(max));
-    let mut sum = s.splat(0.0);
-    let mut c = run.start();
+    let (mut sum, mut blocks) = (Sums::zero(s), 0);
+    let mut c = run.start::<S>();
     while c < run.end {
         let block_end = run.end.min((c / SUM_BLOCK + 1) * SUM_BLOCK);
-        let mut block = s.splat(0.0);
+        let mut block = Sums::zero(s);
         while c < block_end {
-            // SAFETY: `present` lanes exist.
-            let v = unsafe { load_strided(s, row.at(c), row.stride, run.present(c)) };
+            // SAFETY: these lanes exist.
+            let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
             let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
             let e = run.keep(s, c, e, 0.0);
             store(c, e);
-            block = s.add(block, e);
-            c += LANES;
+            block.add(c, e);
+            c += S::LANES;
         }
-        sum = s.add(sum, block);
+        if blocks == 0 {
+            sum = block;
+        } else {
+            sum.add_all(&block);
+        }
+        blocks += 1;
     }
     sum
 }
@@ -128,18 +194,15 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn exact(sum: f32) -> Total {
         Total { sum, off: 0.0 }
     }
 
     /// Of 16 lanes, by the tree of [`Simd::sum`], whose last two levels round most.
-    #[inline(always)]
-    pub(crate) fn of<S: Simd>(s: S, sums: S::V) -> Total {
-        let mut lanes = [0f32; LANES];
-        // SAFETY: the array has 16 numbers.
-        unsafe { s.store(lanes.as_mut_ptr(), sums) };
-        let [l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15] = lanes;
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn of<S: Simd>(sums: &Sums<S>) -> Total {
+        let [l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11, l12, l13, l14, l15] = sums.lanes();
         let (a, c) = ((l0 + l8) + (l4 + l12), (l2 + l10) + (l6 + l14));
         let (b, d) = ((l1 + l9) + (l5 + l13), (l3 + l11) + (l7 + l15));
         let (even, odd) = (Total::exact(a).and(c), Total::exact(b).and(d));
@@ -149,7 +212,7 @@ impl Total {
 
     /// With another number (D. E. Knuth, *The Art of Computer Programming*, volume 2, 4.2.2: what
     /// an addition rounds off is itself a number).
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn and(self, other: f32) -> Total {
         let sum = self.sum + other;
         let added = sum - self.sum;
@@ -163,7 +226,7 @@ impl Total {
 ///
 /// # Safety
 /// The cells of `row` are valid for reading, of `out` for writing (they may be the same).
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn exp_pass<S: Simd>(
     s: S,
     row: Cells<*const f32>,
@@ -171,8 +234,8 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
     run: Run,
     scale: f32,
     max: f32,
-) -> S::V {
-    // SAFETY: the caller's; `present` lanes exist.
+) -> Sums<S> {
+    // SAFETY: the caller's; these lanes exist.
     unsafe {
         exp_sum(
             s,
@@ -182,7 +245,7 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
             max,
             #[inline(always)]
             |c, e| {
-                store_strided(s, out.at(c), out.stride, run.present(c), e);
+                store_strided(s, out.at(c), out.stride, run.lanes::<S>(c), e);
             },
         )
     }
@@ -192,14 +255,14 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
 ///
 /// # Safety
 /// The cells are valid for reading.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn sum_pass<S: Simd>(
     s: S,
     row: Cells<*const f32>,
     run: Run,
     scale: f32,
     max: f32,
-) -> S::V {
+) -> Sums<S> {
     // SAFETY: the caller's.
     unsafe {
         exp_sum(
@@ -219,7 +282,7 @@ pub(crate) unsafe fn sum_pass<S: Simd>(
 ///
 /// # Safety
 /// The cells of `row` are valid for reading, of `out` for writing (they may be the same).
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn log_pass<S: Simd>(
     s: S,
     row: Cells<*const f32>,
@@ -229,9 +292,9 @@ pub(crate) unsafe fn log_pass<S: Simd>(
     [max, log_sum]: [f32; 2],
 ) {
     let (scale, max, log_sum) = (s.splat(scale), s.splat(max), s.splat(log_sum));
-    for c in (run.start()..run.end).step_by(LANES) {
-        let n = run.present(c);
-        // SAFETY: `present` lanes exist.
+    for c in (run.start::<S>()..run.end).step_by(S::LANES) {
+        let n = run.lanes::<S>(c);
+        // SAFETY: these lanes exist.
         unsafe {
             let v = load_strided(s, row.at(c), row.stride, n);
             let v = s.sub(s.sub(s.mul(v, scale), max), log_sum);
@@ -246,7 +309,7 @@ pub(crate) unsafe fn log_pass<S: Simd>(
 ///
 /// # Safety
 /// The cells are valid for reading and writing.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, total: Total) {
     if total.sum == 0.0 {
         return;
@@ -254,9 +317,9 @@ pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, 
     let inverse = s.splat(1.0 / total.sum);
     let off = s.fma(inverse, s.splat(-total.sum), s.splat(1.0));
     let off = s.mul(s.fma(inverse, s.splat(-total.off), off), inverse);
-    for c in (run.start()..run.end).step_by(LANES) {
-        let n = run.present(c);
-        // SAFETY: `present` lanes exist.
+    for c in (run.start::<S>()..run.end).step_by(S::LANES) {
+        let n = run.lanes::<S>(c);
+        // SAFETY: these lanes exist.
         unsafe {
             let e = load_strided(s, row.at(c).cast_const(), row.stride, n);
             store_strided(s, row.at(c), row.stride, n, s.fma(e, inverse, s.mul(e, off)));
@@ -268,7 +331,7 @@ pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, 
 ///
 /// # Safety
 /// The cells are valid for writing.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn nan_pass(
     row: Cells<*mut f32>,
     run: Run,
@@ -285,7 +348,7 @@ pub(crate) unsafe fn nan_pass(
 ///
 /// # Safety
 /// Those cells are valid for writing.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn fill<S: Simd>(
     s: S,
     row: Cells<*mut f32>,
@@ -294,20 +357,20 @@ pub(crate) unsafe fn fill<S: Simd>(
     value: f32,
 ) {
     let v = s.splat(value);
-    for c in (first..end).step_by(LANES) {
+    for c in (first..end).step_by(S::LANES) {
         // SAFETY: the cells below `end` are the caller's.
-        unsafe { store_strided(s, row.at(c), row.stride, (end - c).min(LANES), v) }
+        unsafe { store_strided(s, row.at(c), row.stride, width::<S>(end - c), v) }
     }
 }
 
 /// `max + ln(sum)`, -infinity for a row without weight.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) fn log_sum_exp(max: f32, sum: f32) -> f32 {
     if sum == 0.0 { f32::NEG_INFINITY } else { max + libm::logf(sum) }
 }
 
 /// `exp(x)` of one `x <= 0`, with the bits of a lane of [`exp_nonpositive`].
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) fn exp_one<S: Simd>(s: S, x: f32) -> f32 {
     let mut lanes = [0f32; LANES];
     // SAFETY: the array has 16 numbers.
@@ -316,7 +379,7 @@ pub(crate) fn exp_one<S: Simd>(s: S, x: f32) -> f32 {
 }
 
 /// The greater, as [`Simd::max`]: a NaN in `a` gives `b`.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }

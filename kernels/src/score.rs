@@ -33,16 +33,16 @@ pub enum Stage {
 
 impl Rule<'_> {
     /// Whether a score is scaled and nothing else: no mask within the row's run, no bias.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(crate) fn is_plain(&self) -> bool {
         !self.plan.is_elementwise() && self.softcap == 0.0 && self.sharpness == 1.0
     }
 
-    /// The scores of the `n <= 16` keys from `key` on at `stage`, from raw ones.
+    /// The scores of the `n` keys of a vector from `key` on at `stage`, from raw ones.
     ///
     /// # Safety
     /// The plan's grids have those positions, valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn score<S: Simd>(
         &self,
         s: S,
@@ -82,7 +82,7 @@ pub(crate) struct Line<'a> {
 /// # Safety
 /// The cells of `raw` are valid for reading, of `out` for writing (they may be the same), and the
 /// plan's grids have the run's keys.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn score_pass<S: Simd>(
     s: S,
     raw: Cells<*const f32>,
@@ -93,16 +93,22 @@ pub(crate) unsafe fn score_pass<S: Simd>(
     kept: impl Fn(usize) -> u16,
 ) -> f32 {
     let mut max = s.splat(f32::MIN);
-    for c in (run.start()..run.end).step_by(LANES) {
-        let n = run.present(c);
-        // SAFETY: `present` lanes exist, in the row and in the grids.
-        unsafe {
-            let v = load_strided(s, raw.at(c), raw.stride, n);
-            let v = line.rule.score(s, line.row, line.key + c, n, v, stage);
-            let v = s.select(s.mask(kept(c)), v, s.splat(f32::NEG_INFINITY));
-            let v = run.keep(s, c, v, f32::NEG_INFINITY);
-            store_strided(s, out.at(c), out.stride, n, v);
-            max = s.max(v, max);
+    for chunk in (run.first / LANES * LANES..run.end).step_by(LANES) {
+        let kept = kept(chunk);
+        for c in (chunk..chunk + LANES).step_by(S::LANES) {
+            if const { S::LANES == 1 } && (c < run.first || c >= run.end) {
+                continue;
+            }
+            let n = run.lanes::<S>(c);
+            // SAFETY: these lanes exist, in the row and in the grids.
+            unsafe {
+                let v = load_strided(s, raw.at(c), raw.stride, n);
+                let v = line.rule.score(s, line.row, line.key + c, n, v, stage);
+                let v = s.select(s.mask(kept >> (c - chunk)), v, s.splat(f32::NEG_INFINITY));
+                let v = run.keep(s, c, v, f32::NEG_INFINITY);
+                store_strided(s, out.at(c), out.stride, n, v);
+                max = s.max(v, max);
+            }
         }
     }
     s.largest(max)

@@ -1,10 +1,14 @@
 //! The contract between an instruction set and the operations.
 //!
-//! The vector is always 16 f32 wide, whatever the register: one register with AVX-512, two with
-//! AVX2, four with NEON, an array in scalar code. An operation written on it does the same
-//! arithmetic in the same order on each of them, which is what makes the results equal bit for bit.
+//! The vector is 16 f32 wide, whatever the register: one register with AVX-512, two with AVX2, four
+//! with NEON. Scalar code has one lane: sixteen single numbers fit no small core's registers, and
+//! everything done to them would be code sixteen times. An operation does the same arithmetic in
+//! the same order on each of them, which is what makes the results equal bit for bit: what is
+//! summed up over lanes is summed up over 16, whatever the vector.
 
-/// Lanes of a [`Simd::V`].
+use crate::gemm::Lines;
+
+/// Lanes of a vector, and of a sum over them.
 pub const LANES: usize = 16;
 
 pub(crate) mod sealed {
@@ -26,16 +30,18 @@ pub trait Op {
 /// Comparisons with NaN are false. Arithmetic rounds to nearest even and is never fused or
 /// reordered except where [`Simd::fma`] says so. NaN payloads are not part of the contract.
 pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
-    /// 16 f32.
+    /// Numbers in a vector: 16, or 1 where there are no vectors.
+    const LANES: usize = LANES;
+    /// [`Simd::LANES`] f32.
     type V: Copy;
-    /// 16 booleans.
+    /// [`Simd::LANES`] booleans.
     type M: Copy;
     /// Rows of the register tile of the matrix product.
     const MR: usize;
-    /// Vectors (of 16 columns) in a row of the register tile: 1 or 2.
+    /// Vectors in a row of the register tile: 1 or 2, or 4 of one number.
     const NV: usize;
     /// Rows of the register tile one vector wide that takes B by columns, which holds four
-    /// vectors of B beside its sums: at most 16.
+    /// vectors of B beside its sums: at most 16. Means nothing where a vector is one number.
     const MR_BY_COLUMNS: usize;
 
     /// `x` in every lane.
@@ -62,41 +68,42 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn and(self, a: Self::M, b: Self::M) -> Self::M;
     /// Lanes not in `a`.
     fn not(self, a: Self::M) -> Self::M;
-    /// The first `n` lanes, all of them if `n >= 16`.
+    /// The first `n` lanes, all of them if there are not so many.
     fn first(self, n: usize) -> Self::M;
     /// The bits of each lane shifted left by 23, as a float: turns a biased exponent in the low
     /// bits into a power of two.
     fn shl23(self, a: Self::V) -> Self::V;
 
-    /// The sum of the lanes by halving: lane `i` takes lane `i + 8`, then `i + 4`, `i + 2`, `i + 1`.
+    /// The sum of the lanes by halving: of 16 lanes, lane `i` takes lane `i + 8`, then `i + 4`,
+    /// `i + 2`, `i + 1`.
     fn sum(self, a: Self::V) -> f32;
     /// The greatest lane, by the same tree, each step as [`Simd::max`] with the upper half first.
     fn largest(self, a: Self::V) -> f32;
 
-    /// 16 floats from `p`, of any alignment.
+    /// A vector from `p`, of any alignment.
     ///
     /// # Safety
-    /// `p` is valid for reading 16 floats.
+    /// `p` is valid for reading [`Simd::LANES`] floats.
     unsafe fn load(self, p: *const f32) -> Self::V;
-    /// `n` floats from `p`, zero in the other lanes; all 16 if `n >= 16`. Touches nothing behind them.
+    /// `n` floats from `p`, at most a vector, zero in the other lanes. Touches nothing behind them.
     ///
     /// # Safety
-    /// `p` is valid for reading `min(n, 16)` floats.
+    /// `p` is valid for reading `min(n, LANES)` floats.
     unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V;
-    /// Writes 16 floats to `p`, of any alignment.
+    /// Writes a vector to `p`, of any alignment.
     ///
     /// # Safety
-    /// `p` is valid for writing 16 floats.
+    /// `p` is valid for writing [`Simd::LANES`] floats.
     unsafe fn store(self, p: *mut f32, v: Self::V);
-    /// Writes the first `n` lanes to `p`, all 16 if `n >= 16`. Touches nothing behind them.
+    /// Writes the first `n` lanes to `p`, at most all of them. Touches nothing behind them.
     ///
     /// # Safety
-    /// `p` is valid for writing `min(n, 16)` floats.
+    /// `p` is valid for writing `min(n, LANES)` floats.
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V);
-    /// Four columns of 16 rows of contiguous numbers: lane `i` of vector `c` is `p[i * stride + c]`.
+    /// Four columns of rows of contiguous numbers: lane `i` of vector `c` is `p[i * stride + c]`.
     ///
     /// # Safety
-    /// `p + i * stride` is valid for reading 4 floats for `i < 16`.
+    /// `p + i * stride` is valid for reading 4 floats for each lane `i`.
     unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4];
     /// `p[I] * b + c`, rounded once, the first factor in every lane.
     ///
@@ -106,6 +113,27 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     unsafe fn fma_at<const I: usize>(self, p: *const f32, b: Self::V, c: Self::V) -> Self::V {
         // SAFETY: the caller's.
         self.fma(self.splat(unsafe { p.add(I).read() }), b, c)
+    }
+    /// `sums[i][j] += a[i, p] * b[p, j]` for each `p` in order, each step rounded once: the products
+    /// of instruction sets without vectors.
+    ///
+    /// # Safety
+    /// Number `p` of line `x` of an operand is at `p * along + x * across`; there are `depth` numbers
+    /// of as many lines as there are sums, valid for reading.
+    #[inline(always)]
+    unsafe fn add_products<const ROWS: usize>(
+        self,
+        sums: &mut [[Self::V; 4]; ROWS],
+        depth: usize,
+        operands: [Lines; 2],
+    ) {
+        // SAFETY: the caller's.
+        unsafe { crate::gemm::add_products(self, sums, depth, operands) }
+    }
+    /// `exp(x)` for `x <= 0` or NaN; see [`crate::exp::exp_nonpositive`], whose steps it has.
+    #[inline(always)]
+    fn exp_nonpositive(self, x: Self::V) -> Self::V {
+        crate::exp::nonpositive(self, x)
     }
     /// Asks for the cache line of `p`, which may be any address, to come into the second level of
     /// cache. Touches nothing.
@@ -119,9 +147,9 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn bits(self, m: Self::M) -> u16;
     /// The lanes whose bit is set.
     fn mask(self, bits: u16) -> Self::M;
-    /// The bits of 16 halves (IEEE 754 binary16) as floats, exactly.
+    /// The bits of halves (IEEE 754 binary16) as floats, exactly; one number takes the first.
     fn widen_f16(self, halves: [u16; LANES]) -> Self::V;
-    /// The bits of 16 bfloat16 as floats, exactly.
+    /// The bits of bfloat16 as floats, exactly; one number takes the first.
     fn widen_bf16(self, halves: [u16; LANES]) -> Self::V;
 
     /// Runs `op` with this instruction set's target features enabled.
@@ -156,6 +184,7 @@ macro_rules! each {
         $crate::simd::each!(@ $i, 16, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     ($i:ident < $n:ident <= 2, $body:block) => { $crate::simd::each!(@ $i, $n, $body, 0 1) };
+    ($i:ident < $n:ident <= 4, $body:block) => { $crate::simd::each!(@ $i, $n, $body, 0 1 2 3) };
     ($i:ident < $n:ident <= 16, $body:block) => {
         $crate::simd::each!(@ $i, $n, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };

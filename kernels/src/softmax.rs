@@ -55,7 +55,7 @@ struct Rows<'a> {
 
 impl Op for Rows<'_> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         let [batch, heads, queries, keys] = self.softmax.shape;
         // Without a number to write the other sizes may be any.
@@ -81,15 +81,18 @@ impl Op for Rows<'_> {
 }
 
 /// Where part `i` of `parts` of `len` things begins.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) fn split(len: usize, i: usize, parts: usize) -> usize {
-    // Wide enough on every target for the product.
-    (len as u128 * i as u128).checked_div(parts as u128).unwrap_or(0) as usize
+    let (Some(each), Some(rest)) = (len.checked_div(parts), len.checked_rem(parts)) else {
+        return 0;
+    };
+    // The first parts have one more.
+    each * i + i.min(rest)
 }
 
 /// # Safety
 /// [`softmax`]'s, for the row `at`, the `index`th.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
     let columns = x.shape[3];
     let (first, end) = x.rule.plan.range(at, columns);
@@ -127,7 +130,7 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
         } else {
             exp_pass(s, scores, out, run, scale, max)
         };
-        let mut total = Total::of(s, sums);
+        let mut total = Total::of(&sums);
         if let Some(sink) = sink {
             total = total.and(exp_one(s, sink - max));
         }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use masktile::Workspace;
-use masktile_kernels::{Isa, LANES, Op, Simd, activation, run};
+use masktile_kernels::{Isa, Op, Simd, activation, run};
 
 use super::oracle::{HALF_ULP, Number};
 use super::{How, Operation, Problem, Series, Unit, Work, Worst, floats, sizes};
@@ -31,15 +31,16 @@ macro_rules! operation {
                     type Out = ();
                     #[inline(always)]
                     fn eval<S: Simd>(self, s: S) {
-                        let (x, x_rest) = self.0.as_chunks::<LANES>();
-                        let (y, y_rest) = self.1.as_chunks_mut::<LANES>();
-                        for (x, y) in x.iter().zip(y) {
-                            // SAFETY: both have 16 numbers.
+                        let mut x = self.0.chunks_exact(S::LANES);
+                        let mut y = self.1.chunks_exact_mut(S::LANES);
+                        for (x, y) in (&mut x).zip(&mut y) {
+                            // SAFETY: both have the numbers of a vector.
                             unsafe {
                                 let x = s.load(x.as_ptr());
                                 s.store(y.as_mut_ptr(), activation::$f(s, x));
                             }
                         }
+                        let (x_rest, y_rest) = (x.remainder(), y.into_remainder());
                         let n = x_rest.len().min(y_rest.len());
                         // SAFETY: both have `n` numbers.
                         unsafe {

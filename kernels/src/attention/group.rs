@@ -1,6 +1,6 @@
 //! A group of query rows that share a key/value head, on its way along the key blocks.
 
-use super::merge::Merged;
+use super::merge::{Merged, merged_values};
 use super::{Attention, CHUNKS, KEY_BLOCK, Layout, Output};
 use crate::gemm::{A, B, Tile, load_strided, min, run_tile};
 use crate::mask::{Row, first_bits};
@@ -34,13 +34,13 @@ pub(super) struct Block {
 
 impl Block {
     /// Whether any of the `width` keys from `key` on, a multiple of 16, may be kept.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn has(&self, key: usize, width: usize) -> bool {
-        self.chunks >> (key / LANES) & first_bits(width / LANES) != 0
+        self.chunks >> (key / LANES) & first_bits(width.div_ceil(LANES)) != 0
     }
 
     /// The first run of kept chunks that ends behind `key`: its keys in the block.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn next_run(&self, key: usize) -> Option<(usize, usize)> {
         let chunk = (key / LANES) as u32;
         // Ones above the chunks end the last run.
@@ -58,13 +58,13 @@ impl Block {
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
 // `Layout`, offsets into operands name elements inside the sizes.
 impl<S: Simd> Group<'_, S> {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn at(&self, offset: usize) -> *mut f32 {
         self.workspace.wrapping_add(offset)
     }
 
     /// The position of the group's row `r`.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn position(&self, r: usize) -> Row {
         let r = self.first + r;
         let group = self.x.heads.checked_div(self.x.kv_heads).unwrap_or(0);
@@ -74,13 +74,13 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// Its place among all rows of batch x heads x queries.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn index(&self, row: Row) -> usize {
         (row.batch * self.x.heads + row.head) * self.x.queries + row.query
     }
 
     /// The keys, of those here, between which row `r` keeps some.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn range(&self, r: usize) -> (usize, usize) {
         let x = self.x;
         let (first, end) = x.rule.plan.range(self.position(r), x.first_key + x.keys);
@@ -89,7 +89,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// The same in the block at key `start`.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn run_in(&self, start: usize, r: usize) -> Run {
         let (first, end) = self.range(r);
         let inside = |key: usize| min(key.saturating_sub(start), KEY_BLOCK);
@@ -98,13 +98,13 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// Which keys of the block row `r` keeps, 16 to a chunk; [`Group::mark`] writes them.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn marks(&self, r: usize) -> *mut u16 {
         self.at(self.layout.kept).cast::<u16>().wrapping_add(r * CHUNKS)
     }
 
     /// Finds what the masks within the rows' runs keep of the block at key `start`.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn mark(&self, start: usize) {
         for r in 0..self.rows {
             let (run, row) = (self.run_in(start, r), self.position(r));
@@ -128,7 +128,7 @@ impl<S: Simd> Group<'_, S> {
 
     /// Bit `i` for lane `i` of the chunk at key `c` of the block: whether row `r` keeps it, as far
     /// as masks within the run say so.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn kept(&self, r: usize, c: usize) -> u16 {
         if !self.x.rule.plan.is_elementwise() {
             return u16::MAX;
@@ -138,7 +138,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// What the rows `first..end` keep of the block at key `start`.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn block(&self, start: usize, first: usize, end: usize) -> Block {
         let mut block = Block { start, first: KEY_BLOCK, end: 0, chunks: 0 };
         for r in first..end {
@@ -158,7 +158,7 @@ impl<S: Simd> Group<'_, S> {
         block
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn run(&self) {
         // SAFETY: the impl block's.
         unsafe {
@@ -193,7 +193,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// One block for one tile of rows, from scores to the merged result.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn tile(&self, block: Block, first: usize, rows: usize) {
         // SAFETY: the impl block's.
         unsafe {
@@ -208,9 +208,9 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// The tile's raw scores, `q k`, of the chunks that it keeps.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn scores(&self, block: Block, first: usize, rows: usize) {
-        let nr = S::NV * LANES;
+        let nr = S::NV * S::LANES;
         for c in (block.first / nr * nr..block.end).step_by(nr) {
             if !block.has(c, nr) {
                 continue;
@@ -219,7 +219,7 @@ impl<S: Simd> Group<'_, S> {
                 rows,
                 columns: min(nr, block.end - c),
                 depth: self.x.dim,
-                a: A::Packed(self.at(first * self.x.dim)),
+                a: A::Packed(self.at(first * self.x.dim), rows),
                 b: B::Padded(self.at(self.layout.keys + c * self.x.dim), nr),
                 ahead: 0,
                 beta: 0.0,
@@ -233,7 +233,7 @@ impl<S: Simd> Group<'_, S> {
 
     /// Scores to exponentials for row `r` of the tile at row `first`: the block's maximum and
     /// sum. What the tile keeps and the row masks becomes zero.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn exponentials(&self, block: Block, first: usize, r: usize) -> (f32, f32) {
         let (s, x) = (self.s, self.x);
         let scores = Cells { p: self.at(self.layout.scores + r * self.layout.block), stride: 1 };
@@ -279,14 +279,14 @@ impl<S: Simd> Group<'_, S> {
             };
             fill(s, scores, block.first, run.first, 0.0);
             fill(s, scores, run.end, block.end, 0.0);
-            (max, s.sum(sums))
+            (max, sums.sum())
         }
     }
 
     /// The tile's weighted values: one chain over the keys of the chunks that it keeps.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn weigh(&self, block: Block, rows: usize) {
-        let nr = S::NV * LANES;
+        let nr = S::NV * S::LANES;
         for c in (0..self.x.value_dim).step_by(nr) {
             let (mut key, mut beta) = (0, 0.0);
             while let Some((first, end)) = block.next_run(key) {
@@ -313,7 +313,7 @@ impl<S: Simd> Group<'_, S> {
 
     /// Merges a block's maxima, sums and weighted values into the tile's rows, or writes them
     /// where the caller wants each block by itself.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn merge(
         &self,
         block: Block,
@@ -328,13 +328,17 @@ impl<S: Simd> Group<'_, S> {
         unsafe {
             let max = self.at(l.max + first);
             let sum = self.at(l.sum + first);
-            let state = [s.load_first(max, rows), s.load_first(sum, rows)];
-            let block_state = [s.load(block_max.as_ptr()), s.load(block_sum.as_ptr())];
-            let merged = Merged::of(s, state, block_state);
-            s.store_first(max, rows, merged.max);
-            s.store_first(sum, rows, merged.sum);
-            s.store(old.as_mut_ptr(), merged.old);
-            s.store(new.as_mut_ptr(), merged.new);
+            for r in (0..rows).step_by(S::LANES) {
+                let (max, sum, n) = (max.wrapping_add(r), sum.wrapping_add(r), rows - r);
+                let state = [s.load_first(max, n), s.load_first(sum, n)];
+                let block_state =
+                    [s.load(block_max.as_ptr().add(r)), s.load(block_sum.as_ptr().add(r))];
+                let merged = Merged::of(s, state, block_state);
+                s.store_first(max, n, merged.max);
+                s.store_first(sum, n, merged.sum);
+                s.store(old.as_mut_ptr().add(r), merged.old);
+                s.store(new.as_mut_ptr().add(r), merged.new);
+            }
 
             for (r, (old, new)) in old.iter().zip(&new).enumerate().take(rows) {
                 let run = self.run_in(block.start, first + r);
@@ -355,11 +359,11 @@ impl<S: Simd> Group<'_, S> {
                     continue;
                 }
                 let acc = self.at(l.acc + (first + r) * l.width);
-                let row = Merged { old: s.splat(*old), new: s.splat(*new), ..merged };
-                for c in (0..self.x.value_dim).step_by(LANES) {
+                let factors = [s.splat(*old), s.splat(*new)];
+                for c in (0..self.x.value_dim).step_by(S::LANES) {
                     let (acc, weighted) = (acc.wrapping_add(c), weighted.wrapping_add(c));
                     // Lanes behind the values hold something finite or not; nobody reads them.
-                    s.store(acc, row.values(s, s.load(acc), s.load(weighted)));
+                    s.store(acc, merged_values(s, factors, s.load(acc), s.load(weighted)));
                 }
             }
         }
@@ -368,7 +372,7 @@ impl<S: Simd> Group<'_, S> {
     /// A weighted value that is not finite may come from a masked key, as 0 times infinity or
     /// NaN: it is computed again from the kept keys alone. While all is finite the zeros of
     /// masked keys add nothing, so both ways agree.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn repair(&self, block: Block, run: Run, first: usize, r: usize, weighted: *mut f32) {
         let s = self.s;
         let width = self.x.value_dim;
@@ -376,7 +380,7 @@ impl<S: Simd> Group<'_, S> {
         let mut check = s.splat(0.0);
         // SAFETY: the impl block's.
         unsafe {
-            for c in (0..width).step_by(LANES) {
+            for c in (0..width).step_by(S::LANES) {
                 let v = s.load_first(weighted.wrapping_add(c), width - c);
                 check = s.fma(v, s.splat(0.0), check);
             }
@@ -386,7 +390,7 @@ impl<S: Simd> Group<'_, S> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn repair_row(
         &self,
         block: Block,
@@ -397,8 +401,8 @@ impl<S: Simd> Group<'_, S> {
     ) {
         let (s, x) = (self.s, self.x);
         let probs = self.at(self.layout.scores + r * self.layout.block);
-        for c in (0..x.value_dim).step_by(LANES) {
-            let n = min(LANES, x.value_dim - c);
+        for c in (0..x.value_dim).step_by(S::LANES) {
+            let n = min(S::LANES, x.value_dim - c);
             let mut sum = s.splat(0.0);
             // SAFETY: the impl block's.
             unsafe {
@@ -427,7 +431,7 @@ struct Repair<'a, S> {
 
 impl<T: Simd> Op for Repair<'_, T> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, _: S) {
         // SAFETY: as the group's methods, which made it.
         unsafe { self.group.repair_row(self.block, self.run, self.first, self.r, self.weighted) }

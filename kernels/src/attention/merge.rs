@@ -8,7 +8,7 @@ use crate::gemm::{load_strided, min, store_strided};
 use crate::isa::{Isa, run};
 use crate::mask::{Grid, Row};
 use crate::row::{exp_one, greater, log_sum_exp};
-use crate::simd::{LANES, Op, Simd};
+use crate::simd::{Op, Simd};
 
 /// Maxima and sums of merged states, and the factors of the old and of the new values.
 pub(super) struct Merged<V> {
@@ -19,20 +19,20 @@ pub(super) struct Merged<V> {
 }
 
 impl<V: Copy> Merged<V> {
-    /// States of 16 rows, each a maximum and a sum.
-    #[inline(always)]
+    /// States of as many rows as a vector has lanes, each a maximum and a sum.
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn of<S: Simd<V = V>>(s: S, [max, sum]: [V; 2], [new_max, new_sum]: [V; 2]) -> Self {
         let merged = s.max(new_max, max);
         let old = exp_nonpositive(s, s.sub(max, merged));
         let new = exp_nonpositive(s, s.sub(new_max, merged));
         Merged { max: merged, sum: s.fma(new_sum, new, s.mul(sum, old)), old, new }
     }
+}
 
-    /// The merged values.
-    #[inline(always)]
-    pub(super) fn values<S: Simd<V = V>>(&self, s: S, old: V, new: V) -> V {
-        s.fma(new, self.new, s.mul(old, self.old))
-    }
+/// Merged values, by the factors of the old and of the new.
+#[cfg_attr(vectors, inline(always))]
+pub(super) fn merged_values<S: Simd>(s: S, factors: [S::V; 2], old: S::V, new: S::V) -> S::V {
+    s.fma(new, factors[1], s.mul(old, factors[0]))
 }
 
 /// The end of a row: its sink, if any, joins as one more state without a value.
@@ -44,7 +44,7 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn of<S: Simd>(s: S, max: f32, sum: f32, sink: Option<f32>) -> Self {
         let Some(sink) = sink else {
             return Finished { factors: [1.0, 1.0 / sum], max, sum };
@@ -56,7 +56,7 @@ impl Finished {
     }
 
     /// Values divided by the sum; zeros for a row without weight.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn values<S: Simd>(&self, s: S, acc: S::V) -> S::V {
         if self.sum == 0.0 {
             return s.splat(0.0);
@@ -67,7 +67,7 @@ impl Finished {
         s.add(v, s.splat(0.0))
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn log_sum_exp(&self) -> f32 {
         log_sum_exp(self.max, self.sum)
     }
@@ -89,7 +89,7 @@ impl Blocks {
     }
 
     /// Where block `block` of row `row` begins.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn at(self, row: usize, block: usize) -> usize {
         (row * self.count + block) * (self.value_dim + 2)
     }
@@ -124,7 +124,7 @@ pub unsafe fn merge_blocks(isa: Isa, merge: &MergeBlocks<'_>) {
 
 impl Op for MergeBlocks<'_> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         each_row(
             self.shape,
@@ -138,13 +138,13 @@ impl Op for MergeBlocks<'_> {
 }
 
 impl MergeBlocks<'_> {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn row<S: Simd>(&self, s: S, row: Row, index: usize) {
         let width = self.shape[3];
         let out = Grid { data: self.out.cast_const(), strides: self.strides };
         // A row without values has a log-sum-exp all the same.
-        for c in (0..width.max(1)).step_by(LANES) {
-            let n = min(LANES, width - c);
+        for c in (0..width.max(1)).step_by(S::LANES) {
+            let n = min(S::LANES, width - c);
             // SAFETY: the row's elements are inside the shape; there is a log-sum-exp for each row.
             unsafe {
                 let (end, acc) = self.merged(s, row, index, c, n);
@@ -157,8 +157,8 @@ impl MergeBlocks<'_> {
         }
     }
 
-    /// The row's end, and its `n <= 16` merged values from `c` on.
-    #[inline(always)]
+    /// The row's end, and its `n` merged values, at most a vector, from `c` on.
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn merged<S: Simd>(
         &self,
         s: S,
@@ -179,7 +179,7 @@ impl MergeBlocks<'_> {
                     (new, s.load_first(p.wrapping_add(2 + c), n))
                 };
                 let merged = Merged::of(s, state, new);
-                acc = merged.values(s, acc, weighted);
+                acc = merged_values(s, [merged.old, merged.new], acc, weighted);
                 state = [merged.max, merged.sum];
             }
         }
@@ -218,7 +218,7 @@ pub unsafe fn merge_outputs(isa: Isa, merge: &MergeOutputs<'_>) {
 
 impl Op for MergeOutputs<'_> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         each_row(
             self.shape,
@@ -232,13 +232,13 @@ impl Op for MergeOutputs<'_> {
 }
 
 impl MergeOutputs<'_> {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn lse_of(&self, part: usize, row: usize) -> f32 {
         // SAFETY: the part has a log-sum-exp for each row.
         unsafe { (self.part)(part).1.wrapping_add(row).read() }
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn row<S: Simd>(&self, s: S, row: Row, index: usize) {
         // SAFETY: each part has a log-sum-exp for each row, and the row's elements; so has the
         // output.
@@ -253,8 +253,8 @@ impl MergeOutputs<'_> {
             let end = Finished::of(s, max, sum, self.sinks.get(row.head).copied());
 
             let out = Grid { data: self.out.cast_const(), strides: self.strides };
-            for c in (0..self.shape[3]).step_by(LANES) {
-                let n = min(LANES, self.shape[3] - c);
+            for c in (0..self.shape[3]).step_by(S::LANES) {
+                let n = min(S::LANES, self.shape[3] - c);
                 let mut acc = s.splat(0.0);
                 for p in 0..self.parts {
                     let part = (self.part)(p).0;
@@ -273,7 +273,7 @@ impl MergeOutputs<'_> {
 }
 
 /// Calls `f` with each row of batch x heads x queries and its place among them.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 fn each_row([batch, heads, queries, _]: [usize; 4], f: impl Fn(Row, usize)) {
     let mut index = 0;
     for batch in 0..batch {

@@ -184,7 +184,7 @@ struct Units<'a> {
 
 impl Op for Units<'_> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         let x = self.attention;
         let groups = x.rows().div_ceil(GROUP);

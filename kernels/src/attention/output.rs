@@ -6,12 +6,12 @@ use super::{KEY_BLOCK, Layout, Output, ScoresCopy};
 use crate::gemm::{min, store_strided};
 use crate::mask::Grid;
 use crate::row::{Cells, Run, Total, divide_pass, exp_pass, fill, nan_pass};
-use crate::simd::{LANES, Simd};
+use crate::simd::Simd;
 
 // SAFETY of the methods below: as those of `Group` beside it.
 impl<S: Simd> Group<'_, S> {
     /// Every output as if nothing were kept.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn begin(&self) {
         let Layout { max, sum, acc, width, .. } = self.layout;
         let s = self.s;
@@ -38,7 +38,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// Ends row `r` and writes it where the caller wants it.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn finish(&self, r: usize) {
         let (s, x, l) = (self.s, self.x, &self.layout);
         let Output::Values { out, strides, lse } = x.out else { return };
@@ -48,9 +48,9 @@ impl<S: Simd> Group<'_, S> {
         unsafe {
             let (max, sum) = (self.at(l.max + r).read(), self.at(l.sum + r).read());
             let end = Finished::of(s, max, sum, x.sinks.get(at.head).copied());
-            for c in (0..x.value_dim).step_by(LANES) {
+            for c in (0..x.value_dim).step_by(S::LANES) {
                 let v = end.values(s, s.load(self.at(l.acc + r * l.width + c)));
-                let n = min(LANES, x.value_dim - c);
+                let n = min(S::LANES, x.value_dim - c);
                 store_strided(s, out.at(at, c).cast_mut(), strides[3], n, v);
             }
             if !lse.is_null() {
@@ -63,7 +63,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// The copied scores of row `r` to probabilities.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn copy_probs(&self, copy: ScoresCopy, r: usize, end: &Finished) {
         let (s, x) = (self.s, self.x);
         let (first, last) = self.range(r);
@@ -91,7 +91,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// Where the scores of row `r` from key `start` on are copied to.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn copied(&self, copy: ScoresCopy, r: usize, start: usize) -> Cells<*mut f32> {
         let grid = Grid { data: copy.data.cast_const(), strides: copy.strides };
         let p = grid.at(self.position(r), start).cast_mut();

@@ -2,14 +2,14 @@
 
 use super::group::{Block, Group};
 use crate::gemm::{B, Panel, min, pack_panel};
-use crate::simd::{LANES, Simd};
+use crate::simd::Simd;
 
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
 // `Layout`, offsets into operands name elements inside the sizes.
 impl<S: Simd> Group<'_, S> {
     /// Tiles of rows, each packed as the product's operand A. A tile may hold the end of one
     /// head and the beginning of the next.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_queries(&self) {
         let [_, _, token, dim] = self.x.q.strides;
         for first in (0..self.rows).step_by(S::MR) {
@@ -35,9 +35,9 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// The block's kept keys as panels of the product's operand B: `[panel][dim][nr]`.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_keys(&self, block: Block) {
-        let nr = S::NV * LANES;
+        let nr = S::NV * S::LANES;
         let (across, along) = self.x.k.strides();
         for first in (block.first / nr * nr..block.end).step_by(nr) {
             if !block.has(first, nr) {
@@ -62,7 +62,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// The block's kept values, rows as in the block, where their columns are not contiguous.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_values(&self, block: Block) {
         let (along, across) = self.x.v.strides();
         let width = self.layout.width;
@@ -83,7 +83,7 @@ impl<S: Simd> Group<'_, S> {
 
     /// Where the values of the block's key `key` lie, contiguous, and how many keys' values from it
     /// on lie alike.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn values(&self, block: Block, key: usize) -> (*const f32, usize) {
         if self.x.v.strides().1 != 1 {
             let packed = self.at(self.layout.values + key * self.layout.width);
@@ -94,7 +94,7 @@ impl<S: Simd> Group<'_, S> {
     }
 
     /// Values from column `c` on as a tile reads them.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn values_operand(&self, values: *const f32, c: usize) -> B {
         match self.x.v.strides() {
             (token, 1) => B::Rows(values.wrapping_add(c), token),

@@ -17,7 +17,7 @@ pub enum Tokens {
 
 impl Tokens {
     /// The strides of token and dim.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn strides(&self) -> (usize, usize) {
         let (Tokens::Strided(grid) | Tokens::Paged { pages: grid, .. }) = self;
         let [_, _, token, dim] = grid.strides;
@@ -28,7 +28,7 @@ impl Tokens {
     ///
     /// # Safety
     /// The table, if there is one, names the token's page.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn piece(
         &self,
         batch: usize,

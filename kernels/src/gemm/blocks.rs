@@ -43,9 +43,9 @@ pub(super) const DEEP: usize = 2048;
 const SMALL: usize = 16 * 1024;
 
 impl Way {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     pub(super) fn of<S: Simd>(g: &Gemm<'_>) -> Way {
-        let nr = S::NV * LANES;
+        let nr = S::NV * S::LANES;
         let must_pack_a = g.a_col != 1 || g.alpha != 1.0;
         // A packed A is one stream instead of one a row; packing repays itself over some panels.
         let pack_a = must_pack_a || g.n > 4 * nr;
@@ -54,6 +54,9 @@ impl Way {
         let floats = g.k.saturating_mul(g.n);
         if !g.panels && g.b_col == 1 && floats <= SMALL {
             return in_place;
+        }
+        if const { S::LANES == 1 } && !g.panels && g.b_row == 1 && floats <= SMALL {
+            return Way { b: Source::Columns, ..in_place };
         }
         if !g.panels && g.b_row == 1 && g.b_col != 1 && g.m <= S::MR_BY_COLUMNS {
             return Way {
@@ -81,7 +84,7 @@ impl Way {
     /// panel of B streams from L2, which at 512^3 cost nothing against one of half the depth.
     /// The block of A takes a sixth of L2 (84 and 168 rows of 512 were alike, 504 a tenth
     /// slower), the block of B as much as L2.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn fitted(self, caches: &Caches) -> Way {
         let whole = |n: usize, unit: usize, limit: usize| {
             let n = if n < limit { n } else { limit };

@@ -15,7 +15,7 @@ pub(super) struct Drive<'a> {
 
 impl Op for Drive<'_> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         let way = Way::of::<S>(self.gemm);
         let packed_a =
@@ -61,7 +61,7 @@ struct Block {
 // SAFETY of the methods below: `gemm`'s contract. All offsets name elements inside the sizes
 // given; packed panels lie in the workspace one behind the other, as `workspace` counts them.
 impl<S: Simd> Walk<'_, S> {
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn run(&self) {
         let (g, way) = (self.g, &self.way);
         let mut columns = Span { first: 0, len: 0 };
@@ -87,13 +87,16 @@ impl<S: Simd> Walk<'_, S> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn block(&self, block: &Block) {
         // As few tiles as will do, as even as can be.
         let rows = block.rows.len;
-        let tiles = rows.div_ceil(self.way.mr);
+        let tiles = (rows + self.way.mr - 1).checked_div(self.way.mr).unwrap_or(0);
         let height = rows.checked_div(tiles).unwrap_or(0);
         let higher = rows.checked_rem(tiles).unwrap_or(0);
+        // But of single numbers only whole tiles are fast.
+        let (height, higher) =
+            if const { S::LANES == 1 } { (self.way.mr, 0) } else { (height, higher) };
         let mut j = 0;
         while j < block.columns.len {
             let width = min(self.way.nr, block.columns.len - j);
@@ -102,7 +105,7 @@ impl<S: Simd> Walk<'_, S> {
                 let b = self.panel_b(block, j, width);
                 let mut row = Span { first: 0, len: 0 };
                 for t in 0..tiles {
-                    row.len = height + if t < higher { 1 } else { 0 };
+                    row.len = min(height + if t < higher { 1 } else { 0 }, rows - row.first);
                     let a = self.panel_a(block, row, j == 0);
                     self.tile(block, row, Span { first: j, len: width }, a, b);
                     row.first += row.len;
@@ -113,14 +116,16 @@ impl<S: Simd> Walk<'_, S> {
     }
 
     /// The block's columns of B from column `j` of the block on.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn panel_b(&self, block: &Block, j: usize, width: usize) -> B {
         let (g, way) = (self.g, &self.way);
         let (pc, depth) = (block.depth.first, block.depth.len);
         let at = g.b.wrapping_add(pc * g.b_row + (block.columns.first + j) * g.b_col);
         match way.b {
             Source::Rows => return B::Rows(at, g.b_row),
-            Source::Columns if width == LANES => return B::Columns(at, g.b_col),
+            Source::Columns if width == LANES || const { S::LANES == 1 } => {
+                return B::Columns(at, g.b_col);
+            }
             Source::Prepacked => {
                 let panel = (block.columns.first + j) * g.k + pc * way.nr;
                 return B::Padded(g.b.wrapping_add(panel), way.nr);
@@ -138,14 +143,14 @@ impl<S: Simd> Walk<'_, S> {
     }
 
     /// The block's rows of A; `first` for the first time.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn panel_a(&self, block: &Block, row: Span, first: bool) -> A {
         let g = self.g;
         let at = (block.rows.first + row.first) * g.a_row + block.depth.first * g.a_col;
         let source = g.a.wrapping_add(at);
         if !self.way.pack_a {
             // A single row is a panel as it lies.
-            return if row.len == 1 { A::Packed(source) } else { A::Rows(source, g.a_row) };
+            return if row.len == 1 { A::Packed(source, 1) } else { A::Rows(source, g.a_row) };
         }
         let slot = self.packed_a.wrapping_add(row.first * block.depth.len);
         if first {
@@ -160,10 +165,10 @@ impl<S: Simd> Walk<'_, S> {
             // SAFETY: the impl block's.
             unsafe { pack_panel(self.s, &panel, slot, row.len, row.len) };
         }
-        A::Packed(slot)
+        A::Packed(slot, row.len)
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn tile(&self, block: &Block, row: Span, column: Span, a: A, b: B) {
         let g = self.g;
         let (i, j) = (block.rows.first + row.first, block.columns.first + column.first);
@@ -190,7 +195,7 @@ impl<S: Simd> Walk<'_, S> {
         }
     }
 
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn finish(&self, last: bool, tile: &Tile, row: usize, column: usize) {
         if !last || self.g.epilogue.is_none() {
             return;
@@ -231,7 +236,7 @@ struct Finish<'a>(&'a super::Epilogue<'a>, Finished);
 
 impl Op for Finish<'_> {
     type Out = ();
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         // SAFETY: `Walk::finish`, which made it, and `gemm`'s contract.
         unsafe { finish(s, self.0, &self.1) }

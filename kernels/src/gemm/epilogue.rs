@@ -1,9 +1,10 @@
 //! What happens to a finished tile of the product before it leaves the cache:
 //! `x = clamp(activation(scale x + bias) + residual)`, then the caller's own function.
 
+use super::min;
 use super::pack::{load_strided, store};
 use crate::activation;
-use crate::simd::{LANES, Simd};
+use crate::simd::Simd;
 
 /// A matrix that an epilogue reads: element `[i, j]` at `i * row + j * column`; null for none.
 #[derive(Clone, Copy)]
@@ -30,11 +31,11 @@ impl Operand {
         Operand { data: self.data, row: self.column, column: self.row }
     }
 
-    /// Up to 16 columns of row `i` from column `j` on.
+    /// Up to a vector's columns of row `i` from column `j` on.
     ///
     /// # Safety
     /// They are valid for reading.
-    #[inline(always)]
+    #[cfg_attr(vectors, inline(always))]
     unsafe fn load<S: Simd>(&self, s: S, i: usize, j: usize, n: usize) -> S::V {
         // SAFETY: the caller's.
         unsafe { load_strided(s, self.moved(i, j).data, self.column, n) }
@@ -139,7 +140,7 @@ pub(super) struct Finished {
 /// # Safety
 /// The tile is valid for reading and writing, the operands at its place for reading, and nothing
 /// overlaps it.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(super) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finished) {
     // SAFETY: the caller's. Chosen here, outside of the loops, so that each loop is one function.
     unsafe {
@@ -162,7 +163,7 @@ pub(super) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finis
 
 /// # Safety
 /// [`finish`]'s.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 unsafe fn steps<S: Simd>(
     s: S,
     epilogue: &Epilogue<'_>,
@@ -171,8 +172,8 @@ unsafe fn steps<S: Simd>(
 ) {
     let e = epilogue.moved(tile.row, tile.column);
     for i in 0..tile.rows {
-        for j in (0..tile.columns).step_by(LANES) {
-            let n = if tile.columns - j < LANES { tile.columns - j } else { LANES };
+        for j in (0..tile.columns).step_by(S::LANES) {
+            let n = min(tile.columns - j, S::LANES);
             let c = tile.c.wrapping_add(i * tile.c_row + j);
             // SAFETY: `n` columns from `j` on are in row `i` of the tile and of each operand.
             unsafe {

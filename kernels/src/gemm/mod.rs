@@ -11,13 +11,16 @@ mod blocks;
 mod drive;
 mod epilogue;
 mod pack;
+mod small;
 mod tile;
 
-use crate::isa::{Isa, run};
+use crate::isa::{HAS_VECTORS, Isa, run};
 use crate::simd::{LANES, Op, Simd};
 use blocks::DEEP;
 pub use epilogue::{Activation, Each, Epilogue, Operand};
 pub(crate) use pack::{Panel, load_strided, pack_panel, store_strided};
+pub use small::Lines;
+pub(crate) use small::add_products;
 pub(crate) use tile::{A, B, Tile, run_tile};
 
 /// The greatest depth of a block.
@@ -27,9 +30,12 @@ const MC: usize = 168;
 /// The greatest number of columns of a block, a multiple of every tile's.
 const NC: usize = 1024;
 /// Columns of the widest tile.
-pub const MAX_NR: usize = 2 * LANES;
+pub const MAX_NR: usize = if HAS_VECTORS { 2 * LANES } else { small::SIDE };
 /// Rows of the tallest tile.
-pub(crate) const MAX_MR: usize = LANES;
+pub(crate) const MAX_MR: usize = if HAS_VECTORS { LANES } else { small::SIDE };
+
+/// Rows of parts come in multiples of it: those of the tallest tile two vectors wide.
+const PART_ROWS: usize = if HAS_VECTORS { 14 } else { MAX_MR };
 
 pub(crate) const fn min(a: usize, b: usize) -> usize {
     if a < b { a } else { b }
@@ -92,7 +98,7 @@ impl Gemm<'_> {
         let mut part = *self;
         // By rows where each part gets some tiles of them, else by columns.
         if self.m >= 4 * MAX_MR * parts || self.m > self.n {
-            let (first, rows) = cut(self.m, MAX_MR - 2);
+            let (first, rows) = cut(self.m, PART_ROWS);
             part.m = rows;
             part.a = self.a.wrapping_add(first * self.a_row);
             part.c = self.c.wrapping_add(first * self.c_row);
@@ -163,10 +169,15 @@ pub fn panel_width(isa: Isa) -> usize {
         type Out = usize;
         #[inline(always)]
         fn eval<S: Simd>(self, _: S) -> usize {
-            S::NV * LANES
+            S::NV * S::LANES
         }
     }
     run(isa, Width)
+}
+
+/// Whether a panel of packed B may be so wide.
+pub fn is_panel_width(width: usize) -> bool {
+    [small::SIDE, LANES, 2 * LANES].contains(&width)
 }
 
 /// Packs B (k x n) as tiles read it: panels of [`panel_width`] columns, in each the rows one behind
@@ -191,7 +202,7 @@ pub unsafe fn pack_b(
         type Out = ();
         #[inline(always)]
         fn eval<S: Simd>(self, s: S) {
-            let nr = S::NV * LANES;
+            let nr = S::NV * S::LANES;
             for j in (0..self.n).step_by(nr) {
                 let panel = Panel {
                     source: self.panel.source.wrapping_add(j * self.panel.across),

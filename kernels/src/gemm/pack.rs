@@ -20,7 +20,7 @@ pub(crate) struct Panel {
 /// # Safety
 /// The panel's elements are valid for reading, `out` for writing `(depth - 1) * stride + padded`
 /// floats, which lie outside the panel; `width <= padded <= stride`.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn pack_panel<S: Simd>(
     s: S,
     panel: &Panel,
@@ -29,16 +29,16 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
     padded: usize,
 ) {
     let scale = s.splat(panel.scale);
-    for x in (0..padded).step_by(LANES) {
-        let width = panel.width.saturating_sub(x).min(LANES);
-        let stored = (padded - x).min(LANES);
+    for x in (0..padded).step_by(S::LANES) {
+        let width = panel.width.saturating_sub(x).min(S::LANES);
+        let stored = (padded - x).min(S::LANES);
         let source = panel.source.wrapping_add(x * panel.across);
         let out = out.wrapping_add(x);
         // SAFETY: line `x + i` with `i < width` and depth below `depth` is in the panel; the
         // stores cover `stored` floats of `out`'s row `p`, which ends at `padded`.
         unsafe {
             let mut p = 0;
-            if panel.along == 1 && width > 0 {
+            if const { S::LANES == LANES } && panel.along == 1 && width > 0 {
                 while p + LANES <= panel.depth {
                     let block = stage(s, source.wrapping_add(p), panel.across, width);
                     each!(g < 4, {
@@ -69,7 +69,7 @@ pub(crate) type Stage = [MaybeUninit<[f32; LANES]>; LANES];
 ///
 /// # Safety
 /// 16 floats from `p + i * stride` are valid for reading for `i < lines`.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn stage<S: Simd>(s: S, p: *const f32, stride: usize, lines: usize) -> Stage {
     let mut block: Stage = [const { MaybeUninit::uninit() }; LANES];
     each!(i < 16, {
@@ -80,22 +80,22 @@ pub(crate) unsafe fn stage<S: Simd>(s: S, p: *const f32, stride: usize, lines: u
     block
 }
 
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) {
     // SAFETY: the caller's. The branch spares a full vector the masked form.
-    unsafe { if n == LANES { s.store(p, v) } else { s.store_first(p, n, v) } }
+    unsafe { if n == S::LANES { s.store(p, v) } else { s.store_first(p, n, v) } }
 }
 
-/// The first `n <= 16` of the numbers at `p`, `p + stride`, and so on; zero behind them.
+/// The first `n`, at most a vector, of the numbers at `p`, `p + stride`, and so on; zero behind them.
 ///
 /// # Safety
 /// Those numbers are valid for reading.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn load_strided<S: Simd>(s: S, p: *const f32, stride: usize, n: usize) -> S::V {
     // SAFETY: the caller's.
     unsafe {
-        if stride == 1 {
-            return if n == LANES { s.load(p) } else { s.load_first(p, n) };
+        if stride == 1 || const { S::LANES == 1 } {
+            return if n == S::LANES { s.load(p) } else { s.load_first(p, n) };
         }
         let mut lanes = [0f32; LANES];
         for (i, lane) in lanes.iter_mut().enumerate() {
@@ -107,15 +107,15 @@ pub(crate) unsafe fn load_strided<S: Simd>(s: S, p: *const f32, stride: usize, n
     }
 }
 
-/// Writes the first `n <= 16` lanes to `p`, `p + stride`, and so on.
+/// Writes the first `n` lanes, at most all, to `p`, `p + stride`, and so on.
 ///
 /// # Safety
 /// Those places are valid for writing.
-#[inline(always)]
+#[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn store_strided<S: Simd>(s: S, p: *mut f32, stride: usize, n: usize, v: S::V) {
     // SAFETY: the caller's.
     unsafe {
-        if stride == 1 {
+        if stride == 1 || const { S::LANES == 1 } {
             return store(s, p, n, v);
         }
         let mut lanes = [0f32; LANES];

@@ -6,17 +6,21 @@
 //!
 //! A weight that lies out x in is read by columns: four steps of 16 columns at once, turned in
 //! registers, so that few rows against a large weight stream it once without a packed copy.
+//!
+//! What follows is for vectors of 16; [`super::small`] has the tile of single numbers.
 
 use core::mem::MaybeUninit;
 
 use super::pack::{load_strided, stage};
+use super::small::Small;
 use crate::simd::{LANES, Op, Simd, each};
 
 /// The rows of A that a tile takes.
 #[derive(Clone, Copy)]
 pub(crate) enum A {
-    /// Element `p` of row `i` at `p * rows + i`.
-    Packed(*const f32),
+    /// Element `p` of row `i` at `p * stride + i`; the stride is the tile's number of rows, unless
+    /// vectors are single numbers.
+    Packed(*const f32, usize),
     /// Element `p` of row `i` at `i * stride + p`.
     Rows(*const f32, usize),
 }
@@ -29,7 +33,7 @@ pub(crate) enum B {
     /// The same, and a row may be read to the next multiple of 16 columns.
     Padded(*const f32, usize),
     /// Element `p` of column `j` at `j * stride + p`. The tile is [`LANES`] columns wide, at most
-    /// [`Simd::MR_BY_COLUMNS`] rows high, and its A is packed.
+    /// [`Simd::MR_BY_COLUMNS`] rows high, and its A is packed, unless vectors are single numbers.
     Columns(*const f32, usize),
 }
 
@@ -38,7 +42,7 @@ pub(crate) enum B {
 pub(crate) struct Tile {
     /// 1 to `S::MR`, or to `S::MR_BY_COLUMNS` where that is more and the tile one vector wide.
     pub rows: usize,
-    /// 1 to `S::NV * 16`.
+    /// 1 to `S::NV * S::LANES`.
     pub columns: usize,
     pub depth: usize,
     pub a: A,
@@ -66,7 +70,7 @@ const FAR: u8 = 3;
 #[inline(always)]
 pub(crate) unsafe fn run_tile<S: Simd>(s: S, tile: &Tile) {
     // Safe to write, for an `Op` is: the accesses behind it are those of this contract.
-    s.run(Choice(tile));
+    if const { S::LANES == 1 } { s.run(Small(tile)) } else { s.run(Choice(tile)) }
 }
 
 /// The choice of a [`Body`], in a function of its own, compiled once.
@@ -91,7 +95,7 @@ impl Op for Choice<'_> {
 #[inline(always)]
 fn by_columns<S: Simd, const ROWS: usize>(s: S, tile: &Tile) {
     let two = S::NV > 1 && tile.columns > LANES;
-    let packed = matches!(tile.a, A::Packed(_));
+    let packed = matches!(tile.a, A::Packed(..));
     let masked = !tile.columns.is_multiple_of(LANES);
     match (tile.b, two, packed) {
         (B::Columns(..), _, _) => run::<S, ROWS, 1, true, COLUMNS>(s, tile),
@@ -199,7 +203,7 @@ unsafe fn walk_rows<
     acc: &mut Sums<S::V, ROWS, NV>,
 ) {
     let (mut a, a_row, a_step) = match t.a {
-        A::Packed(a) => (a, 1, ROWS),
+        A::Packed(a, _) => (a, 1, ROWS),
         A::Rows(a, stride) => (a, stride, 1),
     };
     let (a_row, a_step) = if PACKED { (1, ROWS) } else { (a_row, a_step) };
@@ -300,7 +304,7 @@ unsafe fn walk_columns<S: Simd, const ROWS: usize, const NV: usize>(
     t: &Tile,
     acc: &mut Sums<S::V, ROWS, NV>,
 ) {
-    let (A::Packed(mut a), B::Columns(b, stride)) = (t.a, t.b) else {
+    let (A::Packed(mut a, _), B::Columns(b, stride)) = (t.a, t.b) else {
         return;
     };
     let mut p = 0;

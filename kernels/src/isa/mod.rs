@@ -6,10 +6,7 @@
 //! compiler cannot mix that with vector registers: it has scalar code alone.
 
 use crate::simd::Op;
-#[cfg(any(
-    all(target_arch = "x86_64", target_feature = "sse2"),
-    all(target_arch = "aarch64", target_feature = "neon")
-))]
+#[cfg(vectors)]
 use crate::simd::Simd;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
@@ -17,13 +14,21 @@ mod avx2;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
 mod cache;
+#[cfg(cortex_m_fpu)]
+mod cortex_m;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod cpuid;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm128;
 
 pub(crate) use cache::Caches;
+
+/// Whether the target may have any instruction set beside scalar code: where it has none, scratch
+/// memory need not be as large as their tiles.
+pub(crate) const HAS_VECTORS: bool = cfg!(vectors);
 
 /// An instruction set that this machine has: a value of this type is the proof.
 ///
@@ -40,17 +45,19 @@ pub struct Isa(Kind);
 #[repr(u8)]
 enum Kind {
     Scalar,
+    Wasm128,
     Neon,
     Avx2,
     Avx512,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::Scalar, Kind::Neon, Kind::Avx2, Kind::Avx512];
+    const ALL: [Kind; 5] = [Kind::Scalar, Kind::Wasm128, Kind::Neon, Kind::Avx2, Kind::Avx512];
 
     const fn name(self) -> &'static str {
         match self {
             Kind::Scalar => "scalar",
+            Kind::Wasm128 => "wasm128",
             Kind::Neon => "neon",
             Kind::Avx2 => "avx2",
             Kind::Avx512 => "avx512",
@@ -60,6 +67,9 @@ impl Kind {
     fn is_available(self) -> bool {
         match self {
             Kind::Scalar => true,
+            Kind::Wasm128 => {
+                cfg!(all(target_arch = "wasm32", target_feature = "simd128"))
+            }
             Kind::Neon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
             #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
             Kind::Avx2 => cpuid::features().avx2,
@@ -76,7 +86,8 @@ impl Isa {
     pub const SCALAR: Isa = Isa(Kind::Scalar);
 
     /// The best that the machine has. x86 is asked by CPUID and XGETBV, with or without an
-    /// operating system; on Arm NEON is used where the target was compiled with it.
+    /// operating system; NEON and WebAssembly's vectors are used where the target was compiled
+    /// with them.
     pub fn detect() -> Isa {
         Isa::available().last().unwrap_or(Isa::SCALAR)
     }
@@ -97,7 +108,7 @@ impl Isa {
         Isa::available().find(|isa| isa.name() == name)
     }
 
-    /// `scalar`, `neon`, `avx2` or `avx512`.
+    /// `scalar`, `wasm128`, `neon`, `avx2` or `avx512`.
     pub const fn name(self) -> &'static str {
         self.0.name()
     }
@@ -128,6 +139,8 @@ pub fn run<O: Op>(isa: Isa, op: O) -> O::Out {
         Kind::Avx2 => unsafe { avx2::Avx2::assume() }.run(op),
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
         Kind::Neon => neon::Neon::new().run(op),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Kind::Wasm128 => wasm128::Wasm128::new().run(op),
         _ => scalar::run(op),
     }
 }

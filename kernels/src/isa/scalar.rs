@@ -1,19 +1,38 @@
-//! Portable code: a vector is an array, every operation a loop over it.
+//! Portable code, for microcontrollers too: a vector is a single number.
 //!
 //! `f32::mul_add` is not in `core`, so the fused multiply-add is the machine's where the target
 //! is known to have one, and libm's correctly rounded software elsewhere: the same bits, slower.
 
-use crate::simd::{LANES, Op, Simd, fold_lanes, sealed::Sealed};
+use crate::gemm::{Lines, add_products};
+use crate::simd::{LANES, Op, Simd, sealed::Sealed};
 
-/// One way to a fused multiply-add.
-trait Fma: Copy + Send + Sync + 'static {
+/// One way to a fused multiply-add, and what goes with it.
+pub(super) trait Fma: Copy + Send + Sync + 'static {
     fn fma(self, a: f32, b: f32, c: f32) -> f32;
     fn run<O: Op>(s: Scalar<Self>, op: O) -> O::Out;
+    /// [`Simd::exp_nonpositive`], where there is a function of its own.
+    #[inline(always)]
+    fn exp_nonpositive(self, _: f32) -> Option<f32> {
+        None
+    }
+    /// [`Simd::add_products`], where there is a function of its own; whether there is.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn add_products<const ROWS: usize>(
+        self,
+        _: &mut [[f32; 4]; ROWS],
+        _: usize,
+        _: [Lines; 2],
+    ) -> bool {
+        false
+    }
 }
 
 /// The token, with its fused multiply-add.
 #[derive(Clone, Copy)]
-struct Scalar<F>(F);
+pub(super) struct Scalar<F>(F);
 
 impl<F> Sealed for Scalar<F> {}
 
@@ -52,33 +71,33 @@ impl Fma for X86Fma {
     }
 }
 
-/// A function of its own: inlined into every lane of every loop it would be most of the program.
-#[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
-#[inline(never)]
-fn software_fma(a: f32, b: f32, c: f32) -> f32 {
-    libm::fmaf(a, b, c)
-}
+#[cfg(cortex_m_fpu)]
+use super::cortex_m::CortexM as TargetFma;
 
 /// What the target was compiled with.
+#[cfg(not(cortex_m_fpu))]
 #[derive(Clone, Copy)]
 struct TargetFma;
 
+#[cfg(not(cortex_m_fpu))]
 impl Fma for TargetFma {
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     #[inline(always)]
     fn fma(self, a: f32, b: f32, c: f32) -> f32 {
-        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-        {
-            let r: f32;
-            // SAFETY: arithmetic on registers that every such target has.
-            unsafe {
-                core::arch::asm!("fmadd {r:s}, {a:s}, {b:s}, {c:s}", r = lateout(vreg) r,
-                    a = in(vreg) a, b = in(vreg) b, c = in(vreg) c,
-                    options(pure, nomem, nostack, preserves_flags));
-            }
-            r
+        let r: f32;
+        // SAFETY: arithmetic on registers that every such target has.
+        unsafe {
+            core::arch::asm!("fmadd {r:s}, {a:s}, {b:s}, {c:s}", r = lateout(vreg) r,
+                a = in(vreg) a, b = in(vreg) b, c = in(vreg) c,
+                options(pure, nomem, nostack, preserves_flags));
         }
-        #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
-        software_fma(a, b, c)
+        r
+    }
+    // Not inlined: it would be most of the program.
+    #[cfg(not(all(target_arch = "aarch64", target_feature = "neon")))]
+    #[inline(never)]
+    fn fma(self, a: f32, b: f32, c: f32) -> f32 {
+        libm::fmaf(a, b, c)
     }
     #[inline(always)]
     fn run<O: Op>(s: Scalar<Self>, op: O) -> O::Out {
@@ -90,130 +109,144 @@ impl Fma for TargetFma {
     }
 }
 
-/// `f` of every lane's index.
-#[inline(always)]
-fn lanes<T>(f: impl Fn(usize) -> T) -> [T; LANES] {
-    core::array::from_fn(f)
-}
-
 impl<F: Fma> Simd for Scalar<F> {
-    type V = [f32; LANES];
-    type M = [bool; LANES];
+    const LANES: usize = 1;
+    type V = f32;
+    type M = bool;
+    // 16 sums, 4 numbers of A and 4 of B, of 32 registers of a Cortex-M4F.
     const MR: usize = 4;
-    const NV: usize = 1;
-    const MR_BY_COLUMNS: usize = 1;
+    const NV: usize = 4;
+    const MR_BY_COLUMNS: usize = 0;
 
     #[inline(always)]
-    fn splat(self, x: f32) -> Self::V {
-        [x; LANES]
+    fn splat(self, x: f32) -> f32 {
+        x
     }
     #[inline(always)]
-    fn add(self, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| a[i] + b[i])
+    fn add(self, a: f32, b: f32) -> f32 {
+        a + b
     }
     #[inline(always)]
-    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| a[i] - b[i])
+    fn sub(self, a: f32, b: f32) -> f32 {
+        a - b
     }
     #[inline(always)]
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| a[i] * b[i])
+    fn mul(self, a: f32, b: f32) -> f32 {
+        a * b
     }
     #[inline(always)]
-    fn div(self, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| a[i] / b[i])
+    fn div(self, a: f32, b: f32) -> f32 {
+        a / b
     }
     #[inline(always)]
-    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| a[i].copysign(b[i]))
+    fn copysign(self, a: f32, b: f32) -> f32 {
+        a.copysign(b)
     }
     #[inline(always)]
-    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        lanes(|i| self.0.fma(a[i], b[i], c[i]))
+    fn fma(self, a: f32, b: f32, c: f32) -> f32 {
+        self.0.fma(a, b, c)
     }
     #[inline(always)]
-    fn max(self, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    fn max(self, a: f32, b: f32) -> f32 {
+        if a > b { a } else { b }
     }
     #[inline(always)]
-    fn lt(self, a: Self::V, b: Self::V) -> Self::M {
-        lanes(|i| a[i] < b[i])
+    fn lt(self, a: f32, b: f32) -> bool {
+        a < b
     }
     #[inline(always)]
-    fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V {
-        lanes(|i| if m[i] { a[i] } else { b[i] })
+    fn select(self, m: bool, a: f32, b: f32) -> f32 {
+        if m { a } else { b }
     }
     #[inline(always)]
-    fn and(self, a: Self::M, b: Self::M) -> Self::M {
-        lanes(|i| a[i] & b[i])
+    fn and(self, a: bool, b: bool) -> bool {
+        a & b
     }
     #[inline(always)]
-    fn not(self, a: Self::M) -> Self::M {
-        lanes(|i| !a[i])
+    fn not(self, a: bool) -> bool {
+        !a
     }
     #[inline(always)]
-    fn first(self, n: usize) -> Self::M {
-        lanes(|i| i < n)
+    fn first(self, n: usize) -> bool {
+        n > 0
     }
     #[inline(always)]
-    fn shl23(self, a: Self::V) -> Self::V {
-        lanes(|i| f32::from_bits(a[i].to_bits() << 23))
+    fn shl23(self, a: f32) -> f32 {
+        f32::from_bits(a.to_bits() << 23)
     }
     #[inline(always)]
-    fn sum(self, a: Self::V) -> f32 {
-        fold_lanes(a, |low, high| low + high)
+    fn sum(self, a: f32) -> f32 {
+        a
     }
     #[inline(always)]
-    fn largest(self, a: Self::V) -> f32 {
-        fold_lanes(a, |low, high| if high > low { high } else { low })
+    fn largest(self, a: f32) -> f32 {
+        a
     }
 
     #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> Self::V {
-        // SAFETY: the caller's; an array of f32 has the alignment of f32.
-        unsafe { p.cast::<Self::V>().read() }
+    unsafe fn load(self, p: *const f32) -> f32 {
+        // SAFETY: the caller's.
+        unsafe { p.read() }
     }
     #[inline(always)]
-    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
-        // SAFETY: lane `i` is read only below `n`.
-        lanes(|i| if i < n { unsafe { p.add(i).read() } } else { 0.0 })
+    unsafe fn load_first(self, p: *const f32, n: usize) -> f32 {
+        // SAFETY: the caller's.
+        if n > 0 { unsafe { p.read() } } else { 0.0 }
     }
     #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: Self::V) {
-        // SAFETY: the caller's; an array of f32 has the alignment of f32.
-        unsafe { p.cast::<Self::V>().write(v) }
+    unsafe fn store(self, p: *mut f32, v: f32) {
+        // SAFETY: the caller's.
+        unsafe { p.write(v) }
     }
     #[inline(always)]
-    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V) {
-        for (i, x) in v.into_iter().enumerate().take(n) {
-            // SAFETY: lane `i` is written only below `n`.
-            unsafe { p.add(i).write(x) }
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: f32) {
+        if n > 0 {
+            // SAFETY: the caller's.
+            unsafe { p.write(v) }
         }
     }
     #[inline(always)]
-    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4] {
+    unsafe fn columns4(self, p: *const f32, _: usize) -> [f32; 4] {
         // SAFETY: the caller's.
-        core::array::from_fn(|c| lanes(|i| unsafe { p.wrapping_add(i * stride).add(c).read() }))
+        unsafe { p.cast::<[f32; 4]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn add_products<const ROWS: usize>(
+        self,
+        sums: &mut [[f32; 4]; ROWS],
+        depth: usize,
+        operands: [Lines; 2],
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            if !self.0.add_products(sums, depth, operands) {
+                add_products(self, sums, depth, operands);
+            }
+        }
+    }
+    #[inline(always)]
+    fn exp_nonpositive(self, x: f32) -> f32 {
+        self.0.exp_nonpositive(x).unwrap_or_else(|| crate::exp::nonpositive(self, x))
     }
     #[inline(always)]
     fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16 {
-        self.bits(bytes.map(|byte| byte != 0))
+        bytes.iter().rev().fold(0, |bits, byte| bits << 1 | u16::from(*byte != 0))
     }
     #[inline(always)]
-    fn bits(self, m: Self::M) -> u16 {
-        m.iter().rev().fold(0, |bits, kept| bits << 1 | u16::from(*kept))
+    fn bits(self, m: bool) -> u16 {
+        u16::from(m)
     }
     #[inline(always)]
-    fn mask(self, bits: u16) -> Self::M {
-        lanes(|i| bits >> i & 1 == 1)
+    fn mask(self, bits: u16) -> bool {
+        bits & 1 == 1
     }
     #[inline(always)]
-    fn widen_f16(self, halves: [u16; LANES]) -> Self::V {
-        halves.map(|bits| half::f16::from_bits(bits).to_f32())
+    fn widen_f16(self, halves: [u16; LANES]) -> f32 {
+        half::f16::from_bits(halves[0]).to_f32()
     }
     #[inline(always)]
-    fn widen_bf16(self, halves: [u16; LANES]) -> Self::V {
-        halves.map(|bits| f32::from_bits(u32::from(bits) << 16))
+    fn widen_bf16(self, halves: [u16; LANES]) -> f32 {
+        f32::from_bits(u32::from(halves[0]) << 16)
     }
 
     #[inline(always)]
