@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the aarch64 and bare-metal checks need, on Debian 12: Debian's own compiler with the
-# library's sources (from which other targets' standard libraries are built), a linker and libc for
-# aarch64, and QEMU to run it. Does nothing where all of it is installed.
+# Installs what the checks of other targets need, on Debian 12: Debian's own compiler with the
+# library's sources (from which other targets' standard libraries are built), linkers and a libc,
+# QEMU and Node to run them. Does nothing where all of it is installed.
 set -euo pipefail
 
-exec "$(dirname "$0")/apt-install.sh" \
-    rustc-web cargo-web rust-web-src qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+packages=(rustc-web cargo-web rust-web-src gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    binutils-arm-none-eabi qemu-user qemu-system-arm bsdextrautils gawk)
+# Whatever Node there is will do.
+command -v node >/dev/null || packages+=(nodejs)
+exec "$(dirname "$0")/apt-install.sh" "${packages[@]}"
