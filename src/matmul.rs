@@ -378,8 +378,8 @@ struct Job<'a, const N: usize> {
 
 impl<'a, const N: usize> Job<'a, N> {
     fn batches(&self) -> usize {
-        // No overflow: A has as many elements.
-        self.lead.iter().product()
+        // Saturating for a C without elements, whose other sizes may be any.
+        self.lead.iter().fold(1, |all: usize, len| all.saturating_mul(*len))
     }
 
     fn workspace_len(&self) -> usize {
@@ -436,6 +436,9 @@ impl<'a, const N: usize> Job<'a, N> {
     /// The views that [`Matmul::checked`] saw are still borrowed, C by nobody who uses this part of
     /// it; `workspace` is valid for writing [`Job::workspace_len`] floats.
     unsafe fn run(&self, index: usize, parts: usize, workspace: *mut f32) {
+        if self.gemm.m == 0 || self.gemm.n == 0 {
+            return;
+        }
         let batches = self.batches();
         if N == 2 || batches == 1 {
             let gemm = if parts == 1 { self.gemm } else { self.gemm.part(index, parts) };
@@ -445,7 +448,7 @@ impl<'a, const N: usize> Job<'a, N> {
         }
         // Each batch in as many pieces as give every part one.
         let pieces = parts.div_ceil(batches.max(1)).max(1);
-        let at = |index: usize| (batches * pieces * index).checked_div(parts).unwrap_or(0);
+        let at = |index: usize| gemm::split(batches.saturating_mul(pieces), index, parts);
         for piece in at(index)..at(index + 1) {
             let gemm = self.batch(piece / pieces).part(piece % pieces, pieces);
             // SAFETY: as above; other batches are other elements of the views.

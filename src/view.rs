@@ -42,6 +42,12 @@ fn contiguous<const N: usize>(shape: [usize; N]) -> Result<[usize; N]> {
     Ok(strides)
 }
 
+/// The strides, or zeros where there is no element to step to: then they may be anything, and an
+/// operation that multiplies them by its other sizes must not overflow.
+fn meaningful<const N: usize>(shape: [usize; N], strides: [usize; N]) -> [usize; N] {
+    if shape.contains(&0) { [0; N] } else { strides }
+}
+
 /// How long a slice must be.
 fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usize> {
     if shape.contains(&0) {
@@ -51,6 +57,8 @@ fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usiz
     for (size, stride) in shape.into_iter().zip(strides) {
         last = (size - 1)
             .checked_mul(stride)
+            .or(cfg!(masktile_fault = "unchecked_multiply")
+                .then(|| (size - 1).wrapping_mul(stride)))
             .and_then(|span| last.checked_add(span))
             .ok_or(Error::new("strides", ErrorKind::Overflow))?;
     }
@@ -102,6 +110,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// # Errors
     /// If `data` is too short, or the extent overflows.
     pub fn with_strides(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
+        let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;
         Ok(View { data, shape, strides })
     }
@@ -111,7 +120,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
         self.shape
     }
 
-    /// The strides of the axes.
+    /// The strides of the axes; zeros where it was made without an element.
     pub fn strides(&self) -> [usize; N] {
         self.strides
     }
@@ -264,6 +273,7 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// # Errors
     /// If `data` is too short, the extent overflows, or two elements are the same number.
     pub fn with_strides(data: &'a mut [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
+        let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;
         if !distinct(shape, strides) {
             return Err(Error::new("strides", ErrorKind::Overlap));
@@ -276,7 +286,7 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         self.shape
     }
 
-    /// The strides of the axes.
+    /// The strides of the axes; zeros where it was made without an element.
     pub fn strides(&self) -> [usize; N] {
         self.strides
     }

@@ -128,6 +128,8 @@ impl Case {
                 .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
         });
         println!("{}: greatest error {:.4} ulp, at {:e}", self.name, worst.0, worst.1);
+        let arguments = (1u64 << 32) / step as u64 * (isas.len() as u64 + 1);
+        println!("cases: {arguments} arguments of {}", self.name);
         assert!(worst.0 <= self.bound, "{}: {worst:?}", self.name);
     }
 }
@@ -140,7 +142,7 @@ fn errors_are_within_bounds_and_bits_the_same() {
 }
 
 /// All 2^32 arguments, a test for each function:
-/// `cargo test --test activation -- --ignored --nocapture exhaustive`
+/// `cargo test --release -- --ignored exhaustive` (`--nocapture` shows the errors)
 macro_rules! exhaustive {
     ($($name:ident: $case:expr;)*) => {
         mod exhaustive {

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{Numbers, is_small, same_bits, vector_isas};
 use masktile::mask::{bf16, f16};
 use masktile_kernels::{Isa, LANES, Op, Simd, exp, run};
@@ -59,41 +61,63 @@ fn ulps(given: f32, x: f32) -> f64 {
     (f64::from(given) - wanted).abs() / 2f64.powi(exponent - 23)
 }
 
-/// Every bit pattern (every 257th where effort is small): the worst is at most 1 ulp.
-#[test]
-fn exp_is_within_an_ulp_over_every_f32() {
-    let step = if is_small() { 257 } else { 1 };
-    const PIECE: u64 = 1 << 16;
-    let workers = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    let worst = std::thread::scope(|scope| {
-        let worker = |first: u64| {
-            let mut worst = (0.0, 0.0);
-            for piece in (first..(1 << 32) / PIECE).step_by(workers as usize) {
-                let xs: Vec<f32> = (piece * PIECE..(piece + 1) * PIECE)
-                    .step_by(step)
-                    .map(|bits| f32::from_bits(bits as u32))
-                    .collect();
-                let mut ys = xs.clone();
-                run(Isa::detect(), Exp(&mut ys));
-                for (x, y) in xs.into_iter().zip(ys) {
-                    // The true value rounds to 1 here; no need of the slow function.
-                    let error =
-                        if x.abs() < 1e-9 { f64::from((y - 1.0).abs()) } else { ulps(y, x) };
-                    if error > worst.0 {
-                        worst = (error, x);
-                    }
+/// Every `step`-th bit pattern: at most 1 ulp from the true value, and scalar's bits on every
+/// instruction set.
+fn sweep(step: usize) {
+    const PIECE: usize = 1 << 20;
+    let isas = vector_isas();
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut worst = (0.0, 0.0);
+        loop {
+            let first = next.fetch_add(1, Ordering::Relaxed) as u64 * PIECE as u64;
+            if first >= 1 << 32 {
+                return worst;
+            }
+            let xs: Vec<f32> = (first.next_multiple_of(step as u64)..first + PIECE as u64)
+                .step_by(step)
+                .map(|bits| f32::from_bits(bits as u32))
+                .collect();
+            let mut scalar = xs.clone();
+            run(Isa::SCALAR, Exp(&mut scalar));
+            for isa in &isas {
+                let mut given = xs.clone();
+                run(*isa, Exp(&mut given));
+                assert!(same_bits(&given, &scalar), "{isa}, from bits {first:#x} on");
+            }
+            for (x, y) in xs.into_iter().zip(scalar) {
+                // The true value rounds to 1 near 0; no need of the slow function.
+                let error = if x.abs() < 1e-9 { f64::from((y - 1.0).abs()) } else { ulps(y, x) };
+                if error > worst.0 {
+                    worst = (error, x);
                 }
             }
-            worst
-        };
-        let handles: Vec<_> = (0..workers).map(|w| scope.spawn(move || worker(w))).collect();
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let worst = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         handles
             .into_iter()
             .map(|h| h.join().unwrap())
             .fold((0.0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
     });
     println!("exp: greatest error {:.4} ulp, at {:e}", worst.0, worst.1);
+    println!("cases: {} arguments of exp", ((1u64 << 32) / step as u64) * (isas.len() as u64 + 1));
     assert!(worst.0 <= 1.0, "{worst:?}");
+}
+
+/// A sample of all arguments, small enough for every run.
+#[test]
+fn exp_is_within_an_ulp() {
+    sweep(if is_small() { 4099 } else { 61 });
+}
+
+/// All 2^32 arguments: `cargo test --release -- --ignored exhaustive`
+#[test]
+#[ignore = "minutes: all 2^32 arguments on every instruction set"]
+fn exhaustive_exp() {
+    sweep(1);
 }
 
 /// Special values and a sample of all others have scalar's bits on every instruction set, and the

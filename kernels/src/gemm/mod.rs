@@ -57,6 +57,12 @@ const fn one_way(m: usize, n: usize, k: usize) -> usize {
     if blocks > deep { blocks } else { deep }
 }
 
+/// Where part `index` of `parts` of `len` things begins.
+pub fn split(len: usize, index: usize, parts: usize) -> usize {
+    // Wide enough on every target for the product.
+    (len as u128 * index as u128).checked_div(parts as u128).unwrap_or(0) as usize
+}
+
 /// A product. Strides count elements.
 #[derive(Clone, Copy)]
 #[allow(missing_docs, reason = "the letters of the formula above")]
@@ -92,12 +98,12 @@ impl Gemm<'_> {
     pub fn part(&self, index: usize, parts: usize) -> Self {
         let cut = |len: usize, unit: usize| {
             let units = len.div_ceil(unit);
-            let at = |i: usize| min((units * i).checked_div(parts).unwrap_or(0) * unit, len);
+            let at = |i: usize| min(split(units, i, parts) * unit, len);
             (at(index), at(index + 1) - at(index))
         };
         let mut part = *self;
         // By rows where each part gets some tiles of them, else by columns.
-        if self.m >= 4 * MAX_MR * parts || self.m > self.n {
+        if self.m >= (4 * MAX_MR).saturating_mul(parts) || self.m > self.n {
             let (first, rows) = cut(self.m, PART_ROWS);
             part.m = rows;
             part.a = self.a.wrapping_add(first * self.a_row);

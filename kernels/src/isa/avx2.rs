@@ -186,7 +186,8 @@ impl Simd for Avx2 {
         unsafe {
             let x = _mm256_add_ps(a[0], a[1]);
             let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-            let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            let halved = _mm_add_ps(x, _mm_movehl_ps(x, x));
+            let x = if cfg!(masktile_fault = "sum_order") { _mm_hadd_ps(x, x) } else { halved };
             _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
         }
     }
@@ -207,7 +208,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V {
-        let m = first_words(n);
+        let m = first_words(n + usize::from(cfg!(masktile_fault = "long_load")));
         // SAFETY: lanes outside the mask are not accessed (`wrapping_add`: the second address
         // may lie behind the buffer); the rest is the caller's.
         unsafe { [_mm256_maskload_ps(p, m[0]), _mm256_maskload_ps(p.wrapping_add(8), m[1])] }

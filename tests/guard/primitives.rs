@@ -1,0 +1,48 @@
+//! The loads and stores of every instruction set, which all operations are made of.
+
+use masktile_kernels::{LANES, Op, Simd, run};
+
+use super::against_both;
+
+/// Loads and stores `floats`, as many as there are.
+struct Touch<'a> {
+    floats: &'a mut [f32],
+}
+
+impl Op for Touch<'_> {
+    type Out = Vec<f32>;
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> Vec<f32> {
+        let n = self.floats.len();
+        let mut seen = vec![0.0; LANES];
+        // SAFETY: floats are `n`, `seen` is 16 and the rows of `columns4` are 4 numbers long.
+        unsafe {
+            let v = s.load_first(self.floats.as_ptr(), n);
+            s.store(seen.as_mut_ptr(), v);
+            s.store_first(self.floats.as_mut_ptr(), n, s.add(v, v));
+            if n == LANES {
+                s.store(self.floats.as_mut_ptr(), s.load(self.floats.as_ptr()));
+            }
+            let rows = vec![1.0; (LANES - 1) * (n + 4) + 4];
+            for column in s.columns4(rows.as_ptr(), n + 4) {
+                s.store(seen.as_mut_ptr(), s.add(s.load(seen.as_ptr()), column));
+            }
+            // Whatever the address.
+            s.prefetch(self.floats.as_ptr().wrapping_add(1 << 20));
+        }
+        seen.extend(&*self.floats);
+        seen
+    }
+}
+
+#[test]
+fn loads_and_stores_touch_what_they_were_given() {
+    against_both("primitives", |tally| {
+        for n in 0..=LANES {
+            tally.each_isa(format_args!("{n} lanes"), |isa, _| {
+                let mut floats: Vec<f32> = (0..n).map(|i| i as f32 + 0.5).collect();
+                run(isa, Touch { floats: &mut floats })
+            });
+        }
+    });
+}
