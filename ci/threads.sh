@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The threaded paths with ThreadSanitizer: operations shared by threads, products in parts, rayon.
+# The threaded paths with ThreadSanitizer: operations shared by threads, detection, rayon.
 #
 # It must see the standard library's own synchronisation, so that is built from source, by Debian's
 # compiler (ci/install-cross.sh). The sanitizer's runtime, which Debian's lacks, is the nightly
@@ -18,4 +18,4 @@ flags=(-Zsanitizer=thread -Zexternal-clangrt
 export MASKTILE_TEST_EFFORT=small CARGO_PROFILE_TEST_DEBUG=line-tables-only RUSTFLAGS="${flags[*]}"
 debian_cargo test -Zbuild-std=std,panic_abort,test --target x86_64-unknown-linux-gnu \
     --config profile.test.package.masktile-kernels.opt-level=1 \
-    -p masktile --features rayon --test sharing --test product --test matmul "$@"
+    -p masktile --features rayon --test sharing --test matmul "$@" -- threads race

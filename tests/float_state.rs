@@ -1,5 +1,6 @@
 //! The floating-point control register (MXCSR, FPCR) is the host's: no operation changes it, whatever
-//! it holds. With flush-to-zero or another rounding mode the instruction sets still agree bit for bit.
+//! it holds. With flush-to-zero or another rounding mode the instruction sets still agree, but for the
+//! sign of a zero: one that copies an operand, multiplied by 1, may flush it earlier than another.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 mod common;
@@ -89,7 +90,10 @@ fn the_control_register_stays_and_instruction_sets_agree() {
             for (name, run) in OPERATIONS.into_iter().chain(COPIES) {
                 let mut wanted = Vec::new();
                 for isa in Isa::available() {
-                    let (given, after) = within(bits, || run(&inputs, isa));
+                    let (mut given, after) = within(bits, || run(&inputs, isa));
+                    if bits != 0 {
+                        given.iter_mut().for_each(|x| *x += 0.0);
+                    }
                     let case = format!("{name}, {isa}, {mode}, numbers of {scale:e}");
                     assert_eq!(after, bits, "{case}: the control register changed");
                     cases += 1;

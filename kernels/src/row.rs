@@ -322,7 +322,9 @@ pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, 
         // SAFETY: these lanes exist.
         unsafe {
             let e = load_strided(s, row.at(c).cast_const(), row.stride, n);
-            store_strided(s, row.at(c), row.stride, n, s.fma(e, inverse, s.mul(e, off)));
+            // The zeros beside the run stay what they are in every rounding mode.
+            let probs = run.keep(s, c, s.fma(e, inverse, s.mul(e, off)), 0.0);
+            store_strided(s, row.at(c), row.stride, n, probs);
         }
     }
 }

@@ -15,17 +15,22 @@ impl Op for Touch<'_> {
     fn eval<S: Simd>(self, s: S) -> Vec<f32> {
         let n = self.floats.len();
         let mut seen = vec![0.0; LANES];
+        let rows = vec![1.0; (LANES - 1) * (n + 4) + 4];
         // SAFETY: floats are `n`, `seen` is 16 and the rows of `columns4` are 4 numbers long.
         unsafe {
-            let v = s.load_first(self.floats.as_ptr(), n);
-            s.store(seen.as_mut_ptr(), v);
-            s.store_first(self.floats.as_mut_ptr(), n, s.add(v, v));
-            if n == LANES {
-                s.store(self.floats.as_mut_ptr(), s.load(self.floats.as_ptr()));
+            for c in (0..n).step_by(S::LANES) {
+                let (p, n) = (self.floats.as_mut_ptr().add(c), n - c);
+                let v = s.load_first(p, n);
+                s.store_first(p, n, s.add(v, v));
+                if n >= S::LANES {
+                    s.store(p, s.load(p));
+                }
             }
-            let rows = vec![1.0; (LANES - 1) * (n + 4) + 4];
-            for column in s.columns4(rows.as_ptr(), n + 4) {
-                s.store(seen.as_mut_ptr(), s.add(s.load(seen.as_ptr()), column));
+            for c in (0..LANES).step_by(S::LANES) {
+                let seen = seen.as_mut_ptr().add(c);
+                for column in s.columns4(rows.as_ptr().add(c * (n + 4)), n + 4) {
+                    s.store(seen, s.add(s.load(seen), column));
+                }
             }
             // Whatever the address.
             s.prefetch(self.floats.as_ptr().wrapping_add(1 << 20));
