@@ -193,9 +193,13 @@ impl Bits<'_> {
                     flip(s.nonzero_bytes(ones.line(row, key).read(n)), !ones_are_kept)
                 }
                 Bits::Packed { ones, ones_are_kept } => {
+                    let (shift, line) = (key % 8, ones.line(row, key / 8));
+                    if shift == 0 && n == LANES && line.stride == 1 {
+                        let word = u16::from_le_bytes(line.p.cast::<[u8; 2]>().read());
+                        return flip(word, !ones_are_kept);
+                    }
                     // 16 bits from any bit of a byte on lie in at most three bytes.
-                    let shift = key % 8;
-                    let bytes = ones.line(row, key / 8).read((shift + n).div_ceil(8));
+                    let bytes = line.read((shift + n).div_ceil(8));
                     let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
                     flip((word >> shift) as u16, !ones_are_kept)
                 }
