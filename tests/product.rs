@@ -8,6 +8,7 @@ use masktile::{
     Activation, ErrorKind, Isa, MatMut, MatRef, Matmul, PackedB, TensorMut, TensorRef, View,
     ViewMut, Workspace,
 };
+use masktile_kernels::gemm::panel_width;
 use masktile_kernels::{Op, Simd, activation, run};
 
 const ACTIVATIONS: [Activation; 5] = [
@@ -167,14 +168,17 @@ fn a_packed_weight_is_refused_where_it_cannot_be_read() {
     PackedB::pack_for(Isa::SCALAR, b, &mut memory).unwrap();
     assert!(PackedB::from_memory(&memory[..70]).is_err());
     let packed = PackedB::from_memory(&memory).unwrap();
-    // Scalar code reads panels of 16 columns, AVX-512 of 32.
-    for isa in Isa::available().filter(|isa| isa.name() == "avx512") {
+    // Scalar code reads panels of 4 columns, AVX-512 of 32, the others of 16.
+    for isa in Isa::available().filter(|isa| *isa != Isa::SCALAR) {
         let (a, mut c) = ([1.0; 2], [7.0; 3]);
         let error = Matmul::packed(MatRef::new(&a, [1, 2]).unwrap(), packed)
             .isa(isa)
             .run(&mut MatMut::new(&mut c, [1, 3]).unwrap(), &mut Workspace::new())
             .unwrap_err();
-        let wanted = "`b`: given panels of 16 columns, wanted 32, which avx512 reads: pack for it";
+        let columns = panel_width(isa);
+        let wanted = format!(
+            "`b`: given panels of 4 columns, wanted {columns}, which {isa} reads: pack for it"
+        );
         assert_eq!(error.to_string(), wanted);
         assert_eq!(c, [7.0; 3]);
     }
