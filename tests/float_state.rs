@@ -1,6 +1,7 @@
 //! The floating-point control register (MXCSR, FPCR) is the host's: no operation changes it, whatever
-//! it holds. With flush-to-zero or another rounding mode the instruction sets still agree, but for the
-//! sign of a zero: one that copies an operand, multiplied by 1, may flush it earlier than another.
+//! it holds. With flush-to-zero the instruction sets still agree, but for the sign of a zero: one that
+//! copies an operand, multiplied by 1, may flush it earlier than another. In other rounding modes they
+//! need not agree: the compiler takes rounding to nearest for granted, and moves signs by it.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 mod common;
@@ -97,6 +98,9 @@ fn the_control_register_stays_and_instruction_sets_agree() {
                     let case = format!("{name}, {isa}, {mode}, numbers of {scale:e}");
                     assert_eq!(after, bits, "{case}: the control register changed");
                     cases += 1;
+                    if mode.starts_with("round") {
+                        continue;
+                    }
                     if isa == Isa::SCALAR {
                         wanted = given;
                     } else if !same_bits(&given, &wanted) {
