@@ -61,7 +61,11 @@ fn threads_at_once_give_the_bits_of_one_alone() {
 /// has one answer.
 #[test]
 fn a_race_to_detect_is_harmless() {
-    let processes = if is_small() { 2 } else { 20 };
+    if is_small() {
+        println!("left out: under emulation a process cannot start itself again");
+        return;
+    }
+    let processes = 20;
     for _ in 0..processes {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "all_threads_detect", "--ignored", "--nocapture"])
