@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(rustc-web cargo-web rust-web-src gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    binutils-arm-none-eabi qemu-user qemu-system-arm bsdextrautils gawk)
+    binutils-arm-none-eabi qemu-user qemu-system-arm bsdextrautils)
 # Whatever Node there is will do.
 command -v node >/dev/null || packages+=(nodejs)
 exec "$(dirname "$0")/apt-install.sh" "${packages[@]}"
