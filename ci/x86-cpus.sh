@@ -28,7 +28,7 @@ while read -r cpu isas left_out; do
             exit 1
         }
     done
-    echo "x86-64 $cpu: ${isas//,/, }; ${tests[*]} pass${left_out:+ ($left_out left out)}"
+    echo "x86-64 $cpu: ${isas//,/, }; passed: ${tests[*]}${left_out:+, but $left_out was left out}"
 done <<'CPUS'
 qemu64 scalar matmul
 Nehalem scalar matmul
