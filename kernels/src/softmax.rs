@@ -6,6 +6,7 @@
 //! what the softmax takes is written on the way), exponentials with their sum, division. A range
 //! mask's tail is neither read nor exponentiated.
 
+use crate::gemm::split;
 use crate::isa::{Isa, run};
 use crate::mask::{Grid, Row};
 use crate::row::{
@@ -78,16 +79,6 @@ impl Op for Rows<'_> {
             unsafe { row(s, self.softmax, Row { batch, head, query }, index) }
         }
     }
-}
-
-/// Where part `i` of `parts` of `len` things begins.
-#[cfg_attr(vectors, inline(always))]
-pub(crate) fn split(len: usize, i: usize, parts: usize) -> usize {
-    let (Some(each), Some(rest)) = (len.checked_div(parts), len.checked_rem(parts)) else {
-        return 0;
-    };
-    // The first parts have one more.
-    each * i + i.min(rest)
 }
 
 /// # Safety

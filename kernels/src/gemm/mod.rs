@@ -59,8 +59,11 @@ const fn one_way(m: usize, n: usize, k: usize) -> usize {
 
 /// Where part `index` of `parts` of `len` things begins.
 pub fn split(len: usize, index: usize, parts: usize) -> usize {
-    // Wide enough on every target for the product.
-    (len as u128 * index as u128).checked_div(parts as u128).unwrap_or(0) as usize
+    let (Some(each), Some(rest)) = (len.checked_div(parts), len.checked_rem(parts)) else {
+        return 0;
+    };
+    // The first parts have one more.
+    each * index + min(index, rest)
 }
 
 /// A product. Strides count elements.
