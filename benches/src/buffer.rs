@@ -3,22 +3,48 @@
 
 use std::ops::{Deref, DerefMut};
 
+use memmap2::MmapMut;
+
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
+/// Bytes of a huge page.
+const HUGE: usize = 2 << 20;
+
+/// Bytes from which on a buffer asks for huge pages: which small pages it got, and so which lines
+/// push one another out of a cache, would be chance, the same for all of a process's rounds.
+const LARGE: usize = 256 << 10;
+
 /// A fixed number of floats.
 pub struct Buffer {
-    memory: Vec<f32>,
+    memory: Memory,
     start: usize,
     len: usize,
+}
+
+enum Memory {
+    Small(Vec<f32>),
+    Large(MmapMut),
 }
 
 impl Buffer {
     /// `len` times `value`.
     pub fn filled(value: f32, len: usize) -> Self {
-        let memory = vec![value; len + LINE / size_of::<f32>()];
-        let start = memory.as_ptr().align_offset(LINE);
-        Buffer { memory, start, len }
+        let bytes = len * size_of::<f32>();
+        let large = if bytes >= LARGE { map(bytes.next_multiple_of(HUGE) + HUGE) } else { None };
+        let mut buffer = match large {
+            Some(map) => {
+                let start = map.as_ptr().align_offset(HUGE) / size_of::<f32>();
+                Buffer { memory: Memory::Large(map), start, len }
+            }
+            None => {
+                let memory = vec![0.0; len + LINE / size_of::<f32>()];
+                let start = memory.as_ptr().align_offset(LINE);
+                Buffer { memory: Memory::Small(memory), start, len }
+            }
+        };
+        buffer.fill(value);
+        buffer
     }
 
     /// A copy of `values`.
@@ -38,14 +64,30 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.memory[self.start..][..self.len]
+        let floats = match &self.memory {
+            Memory::Small(floats) => floats,
+            Memory::Large(map) => bytemuck::cast_slice(map),
+        };
+        &floats[self.start..][..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[self.start..][..self.len]
+        let floats = match &mut self.memory {
+            Memory::Small(floats) => floats,
+            Memory::Large(map) => bytemuck::cast_slice_mut(map),
+        };
+        &mut floats[self.start..][..self.len]
     }
+}
+
+/// Memory of whole pages, huge ones where the system has them; none if it has no way to map.
+fn map(bytes: usize) -> Option<MmapMut> {
+    let map = MmapMut::map_anon(bytes).ok()?;
+    #[cfg(target_os = "linux")]
+    map.advise(memmap2::Advice::HugePage).ok();
+    Some(map)
 }
 
 /// Numbers in -1 .. 1, none zero (xorshift): processors may treat zeros specially.
