@@ -139,10 +139,9 @@ impl Point {
     pub fn record(&self, limits: &Limits, machine: &Machine) -> Record {
         let median_ns = self.time.median_ns();
         let speed = self.work.speed(self.unit, median_ns);
-        let isa = self.isa.unwrap_or_else(Isa::detect);
         let one = match self.unit {
-            Unit::Gflops => limits.peak(isa),
-            Unit::Gbps => limits.read(isa, self.work.bytes),
+            Unit::Gflops => limits.peak(self.isa.unwrap_or_else(Isa::detect)),
+            Unit::Gbps => limits.read(self.work.bytes),
         };
         let given = |unit| (self.unit == unit).then_some(speed);
         Record {
