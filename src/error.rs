@@ -88,6 +88,11 @@ pub enum ErrorKind {
         /// Where it belongs.
         wanted: &'static str,
     },
+    /// What this build leaves out.
+    Feature {
+        /// The Cargo feature that has it.
+        wanted: &'static str,
+    },
     /// Memory that holds no packed matrix, or one of another version.
     NotPacked,
     /// A matrix packed for other instruction sets.
@@ -185,6 +190,9 @@ impl fmt::Display for Error {
                 write!(f, "{what}: given {given} at index {index}, wanted at least {wanted}")
             }
             ErrorKind::Misplaced { wanted } => write!(f, "given here, wanted {wanted}"),
+            ErrorKind::Feature { wanted } => {
+                write!(f, "given what this build leaves out, wanted the feature `{wanted}`")
+            }
             ErrorKind::NotPacked => {
                 write!(f, "given memory that holds no packed matrix of this version, wanted one")
             }

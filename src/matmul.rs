@@ -8,7 +8,7 @@ use masktile_kernels::gemm::{self, Each, Epilogue, Gemm, Operand};
 pub use masktile_kernels::gemm::Activation;
 
 use crate::Result;
-use crate::error::{same, same_shape};
+use crate::error::{Error, ErrorKind, same, same_shape};
 use crate::isa::{self, Isa};
 use crate::packed::PackedB;
 use crate::view::{View, ViewMut};
@@ -302,6 +302,9 @@ impl<'a, const N: usize> Matmul<'a, N> {
             residual_lead = view.strides();
             let [row, column] = last_two(residual_lead);
             residual = Operand { data: view.as_ptr(), row, column };
+        }
+        if !self.activation.is_there() {
+            return Err(Error::new("activation", ErrorKind::Feature { wanted: "activations" }));
         }
         let [a_row, a_col] = last_two(self.a.strides());
         let [b_row, b_col] = last_two(b_strides);

@@ -11,7 +11,7 @@
 //! A step that was not asked for changes no bit.
 
 use masktile_kernels::mask::Plan;
-use masktile_kernels::score::Rule;
+use masktile_kernels::score::{ALL, Rule};
 
 use crate::Result;
 use crate::error::{Error, ErrorKind, same};
@@ -38,6 +38,9 @@ impl Scoring<'_> {
         usual_scale: f32,
         plan: &'p Plan<'p>,
     ) -> Result<Rule<'p>> {
+        compiled("softcap", self.softcap.is_some())?;
+        compiled("temperature", self.temperature != 1.0)?;
+        compiled("sinks", self.sinks.is_some())?;
         if let Some(cap) = self.softcap {
             positive("softcap", cap)?;
         }
@@ -52,6 +55,14 @@ impl Scoring<'_> {
             plan,
         })
     }
+}
+
+/// An error if what the feature `scores` has is asked for and was left out.
+pub(crate) fn compiled(argument: &'static str, is_asked: bool) -> Result<()> {
+    if ALL || !is_asked {
+        return Ok(());
+    }
+    Err(Error::new(argument, ErrorKind::Feature { wanted: "scores" }))
 }
 
 fn positive(argument: &'static str, given: f32) -> Result<()> {

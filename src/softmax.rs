@@ -1,12 +1,13 @@
 //! Masked softmax over the keys of each row of scores.
 
-use masktile_kernels::{mask::Grid, softmax as kernel};
+use masktile_kernels::mask::{Grid, Plan};
+use masktile_kernels::softmax as kernel;
 
 use crate::Result;
 use crate::error::{Error, ErrorKind, long_enough, same_shape};
 use crate::isa::{self, Isa};
 use crate::mask::Mask;
-use crate::score::Scoring;
+use crate::score::{Scoring, compiled};
 use crate::view::{TensorMut, TensorRef};
 
 /// `probs[j] = exp(s[j] - max) / sum` over the kept keys j of each row; 0 where masked. Scores are
@@ -147,8 +148,10 @@ impl<'a> Softmax<'a> {
     fn run_checked(mut self, scores: Grid<f32>, probs: &mut TensorMut<'_>) -> Result<()> {
         let shape = probs.shape();
         let rows = row_count(shape)?;
-        let plan = self.scoring.mask.plan(shape)?;
+        let mut plan = Plan::EMPTY;
+        self.scoring.mask.add_to_plan(shape, &mut plan)?;
         let rule = self.scoring.rule(shape, 1.0, &plan)?;
+        compiled("log", self.log)?;
         let lse = lse_pointer(&mut self.lse, rows)?;
         let isa = isa::or_current(self.isa)?;
         let softmax = kernel::Softmax {
@@ -180,6 +183,7 @@ pub(crate) fn row_count([batch, heads, queries, _]: [usize; 4]) -> Result<usize>
 
 /// The output for the log-sum-exp, checked, or null.
 pub(crate) fn lse_pointer(lse: &mut Option<&mut [f32]>, rows: usize) -> Result<*mut f32> {
+    compiled("lse", lse.is_some())?;
     match lse {
         Some(lse) => {
             long_enough("lse", lse.len(), rows)?;

@@ -29,8 +29,8 @@ pub type TensorRef<'a, T = f32> = View<'a, T, 4>;
 /// batch x heads x tokens x dim
 pub type TensorMut<'a, T = f32> = ViewMut<'a, T, 4>;
 
-/// The strides of a contiguous operand, the last axis the closest.
-fn contiguous<const N: usize>(shape: [usize; N]) -> Result<[usize; N]> {
+/// The strides of a contiguous operand, the last axis the closest, and its elements.
+fn contiguous<const N: usize>(shape: [usize; N]) -> Result<([usize; N], usize)> {
     let mut strides = [0; N];
     let mut stride = 1usize;
     let mut axes = shape.iter().rev();
@@ -39,7 +39,10 @@ fn contiguous<const N: usize>(shape: [usize; N]) -> Result<[usize; N]> {
         let size = axes.next().copied().unwrap_or(1).max(1);
         stride = stride.checked_mul(size).ok_or(Error::new("shape", ErrorKind::Overflow))?;
     }
-    Ok(strides)
+    if shape.contains(&0) {
+        stride = 0;
+    }
+    Ok((meaningful(shape, strides), stride))
 }
 
 /// The strides, or zeros where there is no element to step to: then they may be anything, and an
@@ -101,7 +104,9 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// # Ok::<(), masktile::Error>(())
     /// ```
     pub fn new(data: &'a [T], shape: [usize; N]) -> Result<Self> {
-        Self::with_strides(data, shape, contiguous(shape)?)
+        let (strides, len) = contiguous(shape)?;
+        long_enough("data", data.len(), len)?;
+        Ok(View { data, shape, strides })
     }
 
     /// An operand whose element `[i, j, ..]` is `data[i * strides[0] + j * strides[1] + ..]`.
@@ -265,7 +270,10 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// # Errors
     /// If `data` is too short for `shape`.
     pub fn new(data: &'a mut [T], shape: [usize; N]) -> Result<Self> {
-        Self::with_strides(data, shape, contiguous(shape)?)
+        // Its elements are distinct.
+        let (strides, len) = contiguous(shape)?;
+        long_enough("data", data.len(), len)?;
+        Ok(ViewMut { data, shape, strides })
     }
 
     /// An output whose element `[i, j, ..]` is `data[i * strides[0] + j * strides[1] + ..]`.

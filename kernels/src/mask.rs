@@ -3,13 +3,17 @@
 //!
 //! The crate `masktile` lowers its masks to a [`Plan`]. A position is kept when it lies in every
 //! range, every [`Bits`] keeps it, and no bias is -infinity there. A masked position's score is
-//! replaced, never added to, so a NaN or an infinity behind a mask stays there.
+//! replaced, never added to, so a NaN or an infinity behind a mask stays there. A mask that was not
+//! compiled ([`ALL`]) keeps nothing.
 
 use core::fmt;
 use core::num::NonZeroUsize;
 
 use crate::gemm::{load_strided, min};
 use crate::simd::{LANES, Simd};
+
+/// Whether all masks were compiled: see the feature.
+pub const ALL: bool = cfg!(feature = "masks");
 
 /// Masks of one sort that may be composed.
 pub const MAX_OF_A_SORT: usize = 4;
@@ -85,10 +89,11 @@ impl Range<'_> {
                 let first = key.saturating_sub(signed(left));
                 (usize::try_from(first).unwrap_or(0), behind(key.saturating_add(signed(right))))
             }
+            Range::KeyLengths(lengths) => (0, *lengths.get(row.batch)?),
+            _ if !ALL => return None,
             Range::Prefix { offset, lengths } => {
                 (0, behind(offset.key(row)?).max(*lengths.get(row.batch)?))
             }
-            Range::KeyLengths(lengths) => (0, *lengths.get(row.batch)?),
             Range::KeyRanges(ranges) => {
                 let range = ranges.get(row.batch)?;
                 (range.start, range.end)
@@ -192,6 +197,7 @@ impl Bits<'_> {
                 Bits::Bytes { ones, ones_are_kept } => {
                     flip(s.nonzero_bytes(ones.line(row, key).read(n)), !ones_are_kept)
                 }
+                _ if !ALL => 0,
                 Bits::Packed { ones, ones_are_kept } => {
                     let (shift, line) = (key % 8, ones.line(row, key / 8));
                     if shift == 0 && n == LANES && line.stride == 1 {
@@ -270,6 +276,7 @@ impl Bias<'_> {
         unsafe {
             match *self {
                 Bias::F32(grid) => load_strided(s, grid.at(row, key), grid.strides[3], n),
+                _ if !ALL => s.splat(f32::NEG_INFINITY),
                 Bias::F16(grid) => s.widen_f16(grid.line(row, key).read(n)),
                 Bias::Bf16(grid) => s.widen_bf16(grid.line(row, key).read(n)),
                 Bias::Alibi { slopes, offset } => {
@@ -347,6 +354,12 @@ impl Plan<'_> {
     #[cfg_attr(vectors, inline(always))]
     pub(crate) fn is_elementwise(&self) -> bool {
         self.bits.len + self.biases.len > 0
+    }
+
+    /// Whether numbers are added to scores.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn has_biases(&self) -> bool {
+        self.biases.len > 0
     }
 
     /// The keys that the ranges keep, as first and end; `(0, 0)` where they keep none.

@@ -137,8 +137,20 @@ impl Cells<*mut f32> {
 /// The row's cells are valid for reading.
 #[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, scale: f32) -> f32 {
-    let scale = s.splat(scale);
-    let mut max = s.splat(f32::MIN);
+    let (scale, mut max) = (s.splat(scale), s.splat(f32::MIN));
+    let first = run.start::<S>();
+    let count = run.end.saturating_sub(first);
+    let strip = Strip {
+        from: row.at(first),
+        from_stride: row.stride,
+        to: core::ptr::null_mut(),
+        to_stride: 0,
+        count,
+    };
+    // SAFETY: the caller's.
+    if let Some(max) = unsafe { s.max_strip(&strip, scale, max) } {
+        return s.largest(max);
+    }
     for c in (run.start::<S>()..run.end).step_by(S::LANES) {
         // SAFETY: these lanes exist.
         let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
@@ -147,43 +159,73 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
     s.largest(max)
 }
 
-/// The 16 sums, in the order of the crate's first page, of `exp(scale * score - max)` over the run.
-/// `store` takes each vector of them, zero outside the run, with its first column.
-///
-/// # Safety
-/// The cells of `row` are valid for reading.
+/// What a function of a whole strip of a row reads and writes, for instruction sets that have one:
+/// `count` numbers at `from` and `to`, whose strides count elements.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct Strip {
+    pub from: *const f32,
+    pub from_stride: usize,
+    pub to: *mut f32,
+    pub to_stride: usize,
+    pub count: usize,
+}
+
+/// The 16 sums, in the order of the crate's first page, that `add_block` makes of blocks of columns
+/// of the run, `(first, end, sums)`.
 #[inline(always)]
-unsafe fn exp_sum<S: Simd>(
+fn sum_blocks<S: Simd>(s: S, run: Run, add_block: impl Fn(usize, usize, &mut Sums<S>)) -> Sums<S> {
+    let mut sum: Option<Sums<S>> = None;
+    let mut c = run.start::<S>();
+    while c < run.end {
+        let block_end = run.end.min((c / SUM_BLOCK + 1) * SUM_BLOCK);
+        let mut block = Sums::zero(s);
+        add_block(c, block_end, &mut block);
+        match &mut sum {
+            None => sum = Some(block),
+            Some(sum) => sum.add_all(&block),
+        }
+        c = block_end;
+    }
+    sum.unwrap_or(Sums::zero(s))
+}
+
+/// The exponentials of `scale * score - max` of a row's run.
+#[derive(Clone, Copy)]
+struct Exponentials<S: Simd> {
     s: S,
     row: Cells<*const f32>,
     run: Run,
     scale: f32,
     max: f32,
-    store: impl Fn(usize, S::V),
-) -> Sums<S> {
-    let (scale, max) = (s.splat(scale), s.splat(max));
-    let (mut sum, mut blocks) = (Sums::zero(s), 0);
-    let mut c = run.start::<S>();
-    while c < run.end {
-        let block_end = run.end.min((c / SUM_BLOCK + 1) * SUM_BLOCK);
-        let mut block = Sums::zero(s);
-        while c < block_end {
+}
+
+impl<S: Simd> Exponentials<S> {
+    /// Adds those of the columns `first..end`; `store` takes each vector of them, zero outside the
+    /// run, with its first column.
+    ///
+    /// # Safety
+    /// The cells of the row are valid for reading.
+    #[inline(always)]
+    unsafe fn add(
+        &self,
+        first: usize,
+        end: usize,
+        sums: &mut Sums<S>,
+        store: impl Fn(usize, S::V),
+    ) {
+        let Exponentials { s, row, run, .. } = *self;
+        let (scale, max) = (s.splat(self.scale), s.splat(self.max));
+        for c in (first..end).step_by(S::LANES) {
             // SAFETY: these lanes exist.
             let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
             let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
             let e = run.keep(s, c, e, 0.0);
             store(c, e);
-            block.add(c, e);
-            c += S::LANES;
+            sums.add(c, e);
         }
-        if blocks == 0 {
-            sum = block;
-        } else {
-            sum.add_all(&block);
-        }
-        blocks += 1;
     }
-    sum
 }
 
 /// A sum, and what is to be added to it for what its last roundings took off.
@@ -235,20 +277,34 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
     scale: f32,
     max: f32,
 ) -> Sums<S> {
-    // SAFETY: the caller's; these lanes exist.
-    unsafe {
-        exp_sum(
-            s,
-            row,
-            run,
-            scale,
-            max,
-            #[inline(always)]
-            |c, e| {
-                store_strided(s, out.at(c), out.stride, run.lanes::<S>(c), e);
-            },
-        )
-    }
+    let exponentials = Exponentials { s, row, run, scale, max };
+    sum_blocks(
+        s,
+        run,
+        #[inline(always)]
+        |first, end, sums| {
+            let strip = Strip {
+                from: row.at(first),
+                from_stride: row.stride,
+                to: out.at(first),
+                to_stride: out.stride,
+                count: end - first,
+            };
+            // SAFETY: the caller's; these lanes exist.
+            unsafe {
+                if s.exp_strip(&strip, [scale, max], first % LANES, &mut sums.vectors) {
+                    return;
+                }
+                exponentials.add(
+                    first,
+                    end,
+                    sums,
+                    #[inline(always)]
+                    |c, e| store_strided(s, out.at(c), out.stride, run.lanes::<S>(c), e),
+                );
+            }
+        },
+    )
 }
 
 /// The sums that [`exp_pass`] returns, without the exponentials.
@@ -263,18 +319,24 @@ pub(crate) unsafe fn sum_pass<S: Simd>(
     scale: f32,
     max: f32,
 ) -> Sums<S> {
-    // SAFETY: the caller's.
-    unsafe {
-        exp_sum(
-            s,
-            row,
-            run,
-            scale,
-            max,
-            #[inline(always)]
-            |_, _| (),
-        )
-    }
+    let exponentials = Exponentials { s, row, run, scale, max };
+    sum_blocks(
+        s,
+        run,
+        #[inline(always)]
+        |first, end, sums| {
+            // SAFETY: the caller's.
+            unsafe {
+                exponentials.add(
+                    first,
+                    end,
+                    sums,
+                    #[inline(always)]
+                    |_, _| (),
+                );
+            }
+        },
+    )
 }
 
 /// Writes `scale * score - max - log_sum` over the run, -infinity outside it in the chunks it
@@ -317,6 +379,13 @@ pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, 
     let inverse = s.splat(1.0 / total.sum);
     let off = s.fma(inverse, s.splat(-total.sum), s.splat(1.0));
     let off = s.mul(s.fma(inverse, s.splat(-total.off), off), inverse);
+    let first = run.start::<S>();
+    let (p, count) = (row.at(first), run.end.saturating_sub(first));
+    let strip = Strip { from: p, from_stride: row.stride, to: p, to_stride: row.stride, count };
+    // SAFETY: the caller's.
+    if unsafe { s.divide_strip(&strip, inverse, off) } {
+        return;
+    }
     for c in (run.start::<S>()..run.end).step_by(S::LANES) {
         let n = run.lanes::<S>(c);
         // SAFETY: these lanes exist.
@@ -358,6 +427,11 @@ pub(crate) unsafe fn fill<S: Simd>(
     end: usize,
     value: f32,
 ) {
+    if const { S::LANES == 1 } && row.stride == 1 && first < end {
+        // SAFETY: the caller's; no one else has these cells.
+        unsafe { core::slice::from_raw_parts_mut(row.at(first), end - first) }.fill(value);
+        return;
+    }
     let v = s.splat(value);
     for c in (first..end).step_by(S::LANES) {
         // SAFETY: the cells below `end` are the caller's.

@@ -7,6 +7,10 @@ use crate::mask::{Plan, Row};
 use crate::row::{Cells, Run};
 use crate::simd::{LANES, Simd};
 
+/// Whether all of this was compiled, not scale and masks alone, with what else a softmax gives beside
+/// probabilities: see the feature.
+pub const ALL: bool = cfg!(feature = "scores");
+
 /// What happens to a raw score, and which are masked.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
@@ -35,7 +39,13 @@ impl Rule<'_> {
     /// Whether a score is scaled and nothing else: no mask within the row's run, no bias.
     #[cfg_attr(vectors, inline(always))]
     pub(crate) fn is_plain(&self) -> bool {
-        !self.plan.is_elementwise() && self.softcap == 0.0 && self.sharpness == 1.0
+        !self.plan.is_elementwise() && self.is_linear()
+    }
+
+    /// Whether a kept score is scaled and nothing else.
+    #[cfg_attr(vectors, inline(always))]
+    fn is_linear(&self) -> bool {
+        !self.plan.has_biases() && (!ALL || (self.softcap == 0.0 && self.sharpness == 1.0))
     }
 
     /// The scores of the `n` keys of a vector from `key` on at `stage`, from raw ones.
@@ -53,14 +63,16 @@ impl Rule<'_> {
         stage: Stage,
     ) -> S::V {
         let mut v = s.mul(raw, s.splat(self.scale));
-        if stage != Stage::Scaled && self.softcap != 0.0 {
+        if ALL && stage != Stage::Scaled && self.softcap != 0.0 {
             let cap = s.splat(self.softcap);
             v = s.mul(cap, tanh(s, s.div(v, cap)));
         }
         if stage == Stage::Biased {
             // SAFETY: the caller's.
             v = unsafe { self.plan.biased(s, row, key, n, v) };
-            v = s.mul(v, s.splat(self.sharpness));
+            if ALL {
+                v = s.mul(v, s.splat(self.sharpness));
+            }
         }
         v
     }
@@ -92,18 +104,25 @@ pub(crate) unsafe fn score_pass<S: Simd>(
     stage: Stage,
     kept: impl Fn(usize) -> u16,
 ) -> f32 {
+    let (linear, scale) = (line.rule.is_linear(), s.splat(line.rule.scale));
     let mut max = s.splat(f32::MIN);
     for chunk in (run.first / LANES * LANES..run.end).step_by(LANES) {
         let kept = kept(chunk);
-        for c in (chunk..chunk + LANES).step_by(S::LANES) {
-            if const { S::LANES == 1 } && (c < run.first || c >= run.end) {
-                continue;
-            }
+        let columns = if const { S::LANES == 1 } {
+            chunk.max(run.first)..run.end.min(chunk + LANES)
+        } else {
+            chunk..chunk + LANES
+        };
+        for c in columns.step_by(S::LANES) {
             let n = run.lanes::<S>(c);
             // SAFETY: these lanes exist, in the row and in the grids.
             unsafe {
                 let v = load_strided(s, raw.at(c), raw.stride, n);
-                let v = line.rule.score(s, line.row, line.key + c, n, v, stage);
+                let v = if linear {
+                    s.mul(v, scale)
+                } else {
+                    line.rule.score(s, line.row, line.key + c, n, v, stage)
+                };
                 let v = s.select(s.mask(kept >> (c - chunk)), v, s.splat(f32::NEG_INFINITY));
                 let v = run.keep(s, c, v, f32::NEG_INFINITY);
                 store_strided(s, out.at(c), out.stride, n, v);

@@ -7,6 +7,7 @@
 //! summed up over lanes is summed up over 16, whatever the vector.
 
 use crate::gemm::Lines;
+use crate::row::Strip;
 
 /// Lanes of a vector, and of a sum over them.
 pub const LANES: usize = 16;
@@ -134,6 +135,42 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     #[inline(always)]
     fn exp_nonpositive(self, x: Self::V) -> Self::V {
         crate::exp::nonpositive(self, x)
+    }
+    /// The greatest of `scale * x` of a strip and `max`, NaN passed over, where the instruction set
+    /// has a function of its own.
+    ///
+    /// # Safety
+    /// The strip is valid for reading; vectors are single numbers.
+    #[inline(always)]
+    unsafe fn max_strip(self, strip: &Strip, scale: Self::V, max: Self::V) -> Option<Self::V> {
+        let _ = (strip, scale, max);
+        None
+    }
+    /// `exp(scale * x - max)` of a strip, each added to its own of 16 sums, in order, the first to
+    /// sum `lane`, where the instruction set has a function of its own; whether it has.
+    ///
+    /// # Safety
+    /// The strip is valid for reading and for writing; vectors are single numbers.
+    #[inline(always)]
+    unsafe fn exp_strip(
+        self,
+        strip: &Strip,
+        [scale, max]: [f32; 2],
+        lane: usize,
+        sums: &mut [Self::V; LANES],
+    ) -> bool {
+        let _ = (strip, scale, max, lane, sums);
+        false
+    }
+    /// `x * inverse + x * off` of a strip, the last product and the sum rounded once together, where
+    /// the instruction set has a function of its own; whether it has.
+    ///
+    /// # Safety
+    /// As [`Simd::exp_strip`].
+    #[inline(always)]
+    unsafe fn divide_strip(self, strip: &Strip, inverse: Self::V, off: Self::V) -> bool {
+        let _ = (strip, inverse, off);
+        false
     }
     /// Asks for the cache line of `p`, which may be any address, to come into the second level of
     /// cache. Touches nothing.

@@ -13,7 +13,7 @@ use crate::row::{
     Cells, Run, Total, divide_pass, exp_one, exp_pass, fill, greater, log_pass, log_sum_exp,
     max_pass, nan_pass, sum_pass,
 };
-use crate::score::{Line, Rule, Stage, score_pass};
+use crate::score::{ALL, Line, Rule, Stage, score_pass};
 use crate::simd::{Op, Simd};
 
 /// A softmax over the keys of `[batch, heads, queries, keys]`. Strides count elements.
@@ -91,7 +91,8 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
     let raw = Cells { p: x.scores.at(at, 0), stride: x.scores.strides[3] };
     let out = Grid { data: x.probs.cast_const(), strides: x.probs_strides }.at(at, 0).cast_mut();
     let out = Cells { p: out, stride: x.probs_strides[3] };
-    let masked = if x.log { f32::NEG_INFINITY } else { 0.0 };
+    let log = ALL && x.log;
+    let masked = if log { f32::NEG_INFINITY } else { 0.0 };
     let plan = x.rule.plan;
 
     // SAFETY: columns below `columns` of this row are the caller's to read and write.
@@ -114,9 +115,9 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
             );
             (out.as_const(), 1.0, max)
         };
-        let sink = x.sinks.get(at.head).copied();
+        let sink = if ALL { x.sinks.get(at.head).copied() } else { None };
         let max = greater(sink.unwrap_or(f32::NEG_INFINITY), max);
-        let sums = if x.log {
+        let sums = if log {
             sum_pass(s, scores, run, scale, max)
         } else {
             exp_pass(s, scores, out, run, scale, max)
@@ -135,14 +136,14 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
                 #[inline(always)]
                 |c| plan.kept(s, at, c, 1) == 1,
             );
-        } else if !x.log {
+        } else if !log {
             divide_pass(s, out, run, total);
         } else if sum == 0.0 {
             fill(s, out, first, end, masked);
         } else {
             log_pass(s, scores, out, run, scale, [max, libm::logf(sum)]);
         }
-        if !x.lse.is_null() {
+        if ALL && !x.lse.is_null() {
             x.lse.wrapping_add(index).write(log_sum_exp(max, sum));
         }
     }

@@ -3,6 +3,8 @@
 mod merge;
 
 use masktile_kernels::attention::{self as kernel, Output, ScoresCopy, Tokens};
+#[cfg(feature = "rayon")]
+use masktile_kernels::gemm::split;
 use masktile_kernels::mask::{Grid, Plan, Range};
 use masktile_kernels::score::Stage;
 
@@ -16,7 +18,7 @@ use crate::cache::PagedKv;
 use crate::error::{Error, ErrorKind, long_enough, same, same_shape};
 use crate::isa::{self, Isa};
 use crate::mask::Mask;
-use crate::score::Scoring;
+use crate::score::{Scoring, compiled};
 use crate::softmax::{lse_pointer, row_count};
 use crate::view::{TensorMut, TensorRef};
 use crate::workspace::Scratch;
@@ -200,7 +202,8 @@ impl<'a> Attention<'a> {
         workspace: &mut W,
     ) -> Result<()> {
         let sizes = self.sizes()?;
-        let plan = self.plan(&sizes)?;
+        let mut plan = Plan::EMPTY;
+        self.add_to_plan(&sizes, &mut plan)?;
         let output = self.values_output(&sizes, out)?;
         let attention = self.kernel(&sizes, &plan, output)?;
         self.run_all(&sizes, &attention, workspace)
@@ -221,8 +224,10 @@ impl<'a> Attention<'a> {
         blocks: &mut [f32],
         workspace: &mut W,
     ) -> Result<()> {
+        compiled("blocks", true)?;
         let sizes = self.sizes()?;
-        let plan = self.plan(&sizes)?;
+        let mut plan = Plan::EMPTY;
+        self.add_to_plan(&sizes, &mut plan)?;
         if !sizes.first_key.is_multiple_of(KEY_BLOCK) {
             let kind =
                 ErrorKind::Multiple { what: "first key", given: sizes.first_key, of: KEY_BLOCK };
@@ -267,7 +272,8 @@ impl<'a> Attention<'a> {
     #[cfg(feature = "rayon")]
     pub fn run_rayon(mut self, out: &mut TensorMut<'_>) -> Result<()> {
         let sizes = self.sizes()?;
-        let plan = self.plan(&sizes)?;
+        let mut plan = Plan::EMPTY;
+        self.add_to_plan(&sizes, &mut plan)?;
         let isa = isa::or_current(self.isa)?;
         let output = self.values_output(&sizes, out)?;
         let attention = self.kernel(&sizes, &plan, output)?;
@@ -275,7 +281,7 @@ impl<'a> Attention<'a> {
         // More parts than threads: with a causal mask the later ones have more to do.
         let parts = units.min(8 * rayon::current_num_threads());
         crate::workspace::run_parts(parts, sizes.workspace_len(), |index, workspace| {
-            let at = |i: usize| (units as u128 * i as u128 / parts as u128) as usize;
+            let at = |i: usize| split(units, i, parts);
             // SAFETY: as in `run_all`; units are disjoint in the outputs, each part has a workspace.
             unsafe {
                 let workspace = workspace.as_mut_ptr();
@@ -318,8 +324,8 @@ impl<'a> Attention<'a> {
         Ok(sizes)
     }
 
-    fn plan(&self, sizes: &Sizes) -> Result<Plan<'a>> {
-        let mut plan = self.scoring.mask.plan(sizes.scores())?;
+    fn add_to_plan(&self, sizes: &Sizes, plan: &mut Plan<'a>) -> Result<()> {
+        self.scoring.mask.add_to_plan(sizes.scores(), plan)?;
         if let Source::Paged(kv) = self.source
             && !plan.ranges.push(Range::KeyLengths(kv.lengths()))
         {
@@ -327,7 +333,7 @@ impl<'a> Attention<'a> {
             let limit = masktile_kernels::mask::MAX_OF_A_SORT - 1;
             return Err(Error::new("mask", ErrorKind::TooLarge { what, given: limit + 1, limit }));
         }
-        Ok(plan)
+        Ok(())
     }
 
     fn values_output(&mut self, sizes: &Sizes, out: &mut TensorMut<'_>) -> Result<Output> {
@@ -349,6 +355,7 @@ impl<'a> Attention<'a> {
         let Sizes { batch, heads, kv_heads, queries, keys, first_key, dim, value_dim, .. } = *sizes;
         let usual_scale = 1.0 / libm::sqrtf(dim.max(1) as f32);
         let rule = self.scoring.rule(sizes.scores(), usual_scale, plan)?;
+        compiled("copy", self.copy.is_some())?;
         let copy = match &mut self.copy {
             None => None,
             Some((what, scores)) => {

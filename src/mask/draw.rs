@@ -4,6 +4,8 @@ use core::fmt;
 
 use super::lower::{bounded, own_shape};
 use super::{Mask, Shape};
+use masktile_kernels::mask::Plan;
+
 use crate::Result;
 
 /// Rows and columns of the greatest picture; what lies behind them is left out, with `…` in its place.
@@ -32,7 +34,8 @@ impl<'a> Mask<'a> {
     /// # Errors
     /// If the mask does not fit the shape.
     pub fn draw(&self, shape: Shape) -> Result<Drawing<'a>> {
-        self.plan(shape)?;
+        let mut plan = Plan::EMPTY;
+        self.add_to_plan(shape, &mut plan)?;
         Ok(Drawing { mask: *self, shape })
     }
 }

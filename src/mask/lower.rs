@@ -15,12 +15,10 @@ use crate::view::{TensorRef, View};
 const MOST: usize = 64;
 const DEEPEST: usize = 8;
 
-/// The masks as kernels read them.
-pub(super) fn plan<'a>(mask: &Mask<'a>, shape: Shape) -> Result<Plan<'a>> {
+/// The masks as kernels read them, added to a plan: it is large, and what returns it copies it.
+pub(super) fn add_to_plan<'a>(mask: &Mask<'a>, shape: Shape, plan: &mut Plan<'a>) -> Result<()> {
     bounded(mask)?;
-    let mut plan = Plan::EMPTY;
-    lower(mask, shape, &mut plan)?;
-    Ok(plan)
+    lower(mask, shape, plan)
 }
 
 /// An error for a mask that takes too long to walk: slices that hold one another grow without a
@@ -55,14 +53,26 @@ fn lower<'a>(mask: &Mask<'a>, shape: Shape, plan: &mut Plan<'a>) -> Result<()> {
             let (offset, left) = (place(window.offset, shape)?, window.left);
             plan.ranges.push(Range::Band { offset, left, right: window.right })
         }
+        Mask::KeyLengths(given) => {
+            plan.ranges.push(Range::KeyLengths(lengths(KEY_LENGTHS, given, batch, keys)?))
+        }
+        Mask::Bool(mask) => {
+            let ones = grid(mask.ones, shape)?;
+            plan.bits.push(Bits::Bytes { ones, ones_are_kept: mask.ones_are_kept })
+        }
+        Mask::Bias(bias) => plan.biases.push(kernel::Bias::F32(grid(bias, shape)?)),
+        Mask::All(masks) => {
+            masks.iter().try_for_each(|mask| lower(mask, shape, plan))?;
+            true
+        }
+        _ if !kernel::ALL => {
+            return Err(Error::new("mask", ErrorKind::Feature { wanted: "masks" }));
+        }
         Mask::PrefixLm(prefix) => {
             let offset = place(prefix.offset, shape)?;
             let lengths =
                 lengths(["prefix lengths", "prefix length"], prefix.lengths, batch, keys)?;
             plan.ranges.push(Range::Prefix { offset, lengths })
-        }
-        Mask::KeyLengths(given) => {
-            plan.ranges.push(Range::KeyLengths(lengths(KEY_LENGTHS, given, batch, keys)?))
         }
         Mask::KeyRanges(ranges) => {
             same("mask", "key ranges", ranges.len(), batch)?;
@@ -88,10 +98,6 @@ fn lower<'a>(mask: &Mask<'a>, shape: Shape, plan: &mut Plan<'a>) -> Result<()> {
                 plan.bits.push(Bits::SameSegment { queries, keys })
             }
         },
-        Mask::Bool(mask) => {
-            let ones = grid(mask.ones, shape)?;
-            plan.bits.push(Bits::Bytes { ones, ones_are_kept: mask.ones_are_kept })
-        }
         Mask::Bits(mask) => {
             let ones = grid(mask.ones, [batch, heads, queries, keys.div_ceil(8)])?;
             plan.bits.push(Bits::Packed { ones, ones_are_kept: mask.ones_are_kept })
@@ -106,7 +112,6 @@ fn lower<'a>(mask: &Mask<'a>, shape: Shape, plan: &mut Plan<'a>) -> Result<()> {
             plan.bits.push(Bits::Blocks { ones, ones_are_kept: mask.ones_are_kept, block })
         }
         Mask::Where(keeps) => plan.bits.push(Bits::Where(keeps.0)),
-        Mask::Bias(bias) => plan.biases.push(kernel::Bias::F32(grid(bias, shape)?)),
         Mask::BiasF16(bias) => plan.biases.push(kernel::Bias::F16(halves(grid(bias, shape)?))),
         Mask::BiasBf16(bias) => plan.biases.push(kernel::Bias::Bf16(halves(grid(bias, shape)?))),
         Mask::Alibi(alibi) => {
@@ -123,10 +128,6 @@ fn lower<'a>(mask: &Mask<'a>, shape: Shape, plan: &mut Plan<'a>) -> Result<()> {
             plan.biases.push(kernel::Bias::Alibi { slopes, offset })
         }
         Mask::BiasOf(bias) => plan.biases.push(kernel::Bias::Of(bias.0)),
-        Mask::All(masks) => {
-            masks.iter().try_for_each(|mask| lower(mask, shape, plan))?;
-            true
-        }
     };
     if pushed {
         return Ok(());
@@ -156,9 +157,10 @@ fn place<'a>(offset: Offset<'a>, [batch, _, queries, keys]: Shape) -> Result<ker
 }
 
 pub(super) fn bottom_right(queries: usize, keys: usize) -> isize {
-    // Both are sizes of what is in memory or of nothing; saturate where they are not.
-    let wide = keys as i128 - queries as i128;
-    wide.clamp(isize::MIN as i128, isize::MAX as i128) as isize
+    match keys.checked_sub(queries) {
+        Some(more) => isize::try_from(more).unwrap_or(isize::MAX),
+        None => isize::try_from(queries - keys).map_or(isize::MIN, |fewer| -fewer),
+    }
 }
 
 fn grid<T>(view: TensorRef<'_, T>, wanted: Shape) -> Result<Grid<T>> {

@@ -315,7 +315,8 @@ impl<'a> Mask<'a> {
                 ));
             }
         }
-        self.plan(shape)?;
+        let mut plan = Plan::EMPTY;
+        self.add_to_plan(shape, &mut plan)?;
         Ok(self.keeps(shape, position))
     }
 
@@ -373,9 +374,9 @@ impl<'a> Mask<'a> {
         }
     }
 
-    /// The masks as kernels read them, checked against the scores' shape.
-    pub(crate) fn plan(&self, shape: Shape) -> Result<Plan<'a>> {
-        lower::plan(self, shape)
+    /// Adds the masks as kernels read them, checked against the scores' shape.
+    pub(crate) fn add_to_plan(&self, shape: Shape, plan: &mut Plan<'a>) -> Result<()> {
+        lower::add_to_plan(self, shape, plan)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A group of query rows that share a key/value head, on its way along the key blocks.
 
 use super::merge::{Merged, merged_values};
-use super::{Attention, CHUNKS, KEY_BLOCK, Layout, Output};
+use super::{Attention, CHUNKS, KEY_BLOCK, Layout};
 use crate::gemm::{A, B, Tile, load_strided, min, run_tile};
 use crate::mask::{Row, first_bits};
 use crate::row::{Cells, Run, exp_pass, fill, max_pass};
@@ -246,7 +246,7 @@ impl<S: Simd> Group<'_, S> {
             }
             let row = self.position(first + r);
             let line = Line { rule: &x.rule, row, key: x.first_key + block.start };
-            if let Some(copy) = x.copy {
+            if let Some(copy) = x.copy() {
                 let out = self.copied(copy, first + r, block.start);
                 let stage = copy.stage.unwrap_or(Stage::Biased);
                 score_pass(
@@ -347,7 +347,7 @@ impl<S: Simd> Group<'_, S> {
                 }
                 let weighted = self.at(l.weighted + r * l.width);
                 self.repair(block, run, first, r, weighted);
-                if let Output::Blocks(states) = self.x.out {
+                if let Some(states) = self.x.block_states() {
                     let index = self.index(self.position(first + r));
                     let state =
                         states.wrapping_add(self.blocks().at(index, block.start / KEY_BLOCK));

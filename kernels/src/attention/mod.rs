@@ -21,7 +21,7 @@ mod tokens;
 use crate::gemm::{MAX_MR, MAX_NR, min};
 use crate::isa::{Isa, run};
 use crate::mask::Grid;
-use crate::score::{Rule, Stage};
+use crate::score::{ALL, Rule, Stage};
 use crate::simd::{LANES, Op, Simd};
 use group::Group;
 pub use merge::{
@@ -140,6 +140,19 @@ impl Attention<'_> {
     /// Query rows that share a key/value head.
     fn rows(&self) -> usize {
         self.heads.saturating_mul(self.queries).checked_div(self.kv_heads).unwrap_or(0)
+    }
+
+    /// Where each key block goes by itself.
+    fn block_states(&self) -> Option<*mut f32> {
+        match self.out {
+            Output::Blocks(states) if ALL => Some(states),
+            _ => None,
+        }
+    }
+
+    /// Where scores or probabilities go.
+    fn copy(&self) -> Option<ScoresCopy> {
+        if ALL { self.copy } else { None }
     }
 
     /// Independent pieces of work: groups of query rows.

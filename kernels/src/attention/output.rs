@@ -6,6 +6,7 @@ use super::{KEY_BLOCK, Layout, Output, ScoresCopy};
 use crate::gemm::{min, store_strided};
 use crate::mask::Grid;
 use crate::row::{Cells, Run, Total, divide_pass, exp_pass, fill, nan_pass};
+use crate::score::ALL;
 use crate::simd::Simd;
 
 // SAFETY of the methods below: as those of `Group` beside it.
@@ -22,10 +23,10 @@ impl<S: Simd> Group<'_, S> {
             fill(s, cells(self.at(sum)), 0, self.rows, 0.0);
             fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
             for r in 0..self.rows {
-                if let Some(copy) = self.x.copy {
+                if let Some(copy) = self.x.copy() {
                     fill(s, self.copied(copy, r, 0), 0, self.x.keys, f32::NEG_INFINITY);
                 }
-                if let Output::Blocks(states) = self.x.out {
+                if let Some(states) = self.x.block_states() {
                     let (blocks, index) = (self.blocks(), self.index(self.position(r)));
                     for block in 0..blocks.count {
                         let state = states.wrapping_add(blocks.at(index, block));
@@ -47,16 +48,17 @@ impl<S: Simd> Group<'_, S> {
         // SAFETY: the impl block's.
         unsafe {
             let (max, sum) = (self.at(l.max + r).read(), self.at(l.sum + r).read());
-            let end = Finished::of(s, max, sum, x.sinks.get(at.head).copied());
+            let end =
+                Finished::of(s, max, sum, if ALL { x.sinks.get(at.head).copied() } else { None });
             for c in (0..x.value_dim).step_by(S::LANES) {
                 let v = end.values(s, s.load(self.at(l.acc + r * l.width + c)));
                 let n = min(S::LANES, x.value_dim - c);
                 store_strided(s, out.at(at, c).cast_mut(), strides[3], n, v);
             }
-            if !lse.is_null() {
+            if ALL && !lse.is_null() {
                 lse.wrapping_add(self.index(at)).write(end.log_sum_exp());
             }
-            if let Some(copy @ ScoresCopy { stage: None, .. }) = x.copy {
+            if let Some(copy @ ScoresCopy { stage: None, .. }) = x.copy() {
                 self.copy_probs(copy, r, &end);
             }
         }

@@ -42,6 +42,9 @@ impl Operand {
     }
 }
 
+/// Whether all activations were compiled, not ReLU alone: see the feature.
+const ALL: bool = cfg!(feature = "activations");
+
 /// A function of each element.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -57,6 +60,13 @@ pub enum Activation {
     GeluTanh,
     /// `x / (1 + exp(-x))`, also called swish (S. Elfwing et al., 2018).
     Silu,
+}
+
+impl Activation {
+    /// Whether it was compiled. One that was not does nothing.
+    pub const fn is_there(self) -> bool {
+        ALL || matches!(self, Activation::None | Activation::Relu)
+    }
 }
 
 /// A caller's function of the row, the first column, and contiguous finished elements there.
@@ -147,6 +157,7 @@ pub(super) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finis
         match epilogue.activation {
             Activation::None => steps(s, epilogue, tile, |x| x),
             Activation::Relu => steps(s, epilogue, tile, |x| activation::relu(s, x)),
+            _ if !ALL => steps(s, epilogue, tile, |x| x),
             Activation::GeluErf => steps(s, epilogue, tile, |x| activation::gelu_erf(s, x)),
             Activation::GeluTanh => steps(s, epilogue, tile, |x| activation::gelu_tanh(s, x)),
             Activation::Silu => steps(s, epilogue, tile, |x| activation::silu(s, x)),

@@ -4,6 +4,7 @@
 //! is known to have one, and libm's correctly rounded software elsewhere: the same bits, slower.
 
 use crate::gemm::{Lines, add_products};
+use crate::row::Strip;
 use crate::simd::{LANES, Op, Simd, sealed::Sealed};
 
 /// One way to a fused multiply-add, and what goes with it.
@@ -26,6 +27,30 @@ pub(super) trait Fma: Copy + Send + Sync + 'static {
         _: usize,
         _: [Lines; 2],
     ) -> bool {
+        false
+    }
+    /// [`Simd::max_strip`].
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn max_strip(self, _: &Strip, _: f32, _: f32) -> Option<f32> {
+        None
+    }
+    /// [`Simd::exp_strip`], where there is a function of its own; whether there is.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn exp_strip(self, _: &Strip, _: [f32; 2], _: usize, _: &mut [f32; LANES]) -> bool {
+        false
+    }
+    /// [`Simd::divide_strip`], where there is a function of its own; whether there is.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn divide_strip(self, _: &Strip, _: f32, _: f32) -> bool {
         false
     }
 }
@@ -227,6 +252,27 @@ impl<F: Fma> Simd for Scalar<F> {
     #[inline(always)]
     fn exp_nonpositive(self, x: f32) -> f32 {
         self.0.exp_nonpositive(x).unwrap_or_else(|| crate::exp::nonpositive(self, x))
+    }
+    #[inline(always)]
+    unsafe fn max_strip(self, strip: &Strip, scale: f32, max: f32) -> Option<f32> {
+        // SAFETY: the caller's.
+        unsafe { self.0.max_strip(strip, scale, max) }
+    }
+    #[inline(always)]
+    unsafe fn exp_strip(
+        self,
+        strip: &Strip,
+        rule: [f32; 2],
+        lane: usize,
+        sums: &mut [f32; LANES],
+    ) -> bool {
+        // SAFETY: the caller's.
+        unsafe { self.0.exp_strip(strip, rule, lane, sums) }
+    }
+    #[inline(always)]
+    unsafe fn divide_strip(self, strip: &Strip, inverse: f32, off: f32) -> bool {
+        // SAFETY: the caller's.
+        unsafe { self.0.divide_strip(strip, inverse, off) }
     }
     #[inline(always)]
     fn nonzero_bytes(self, bytes: [u8; LANES]) -> u16 {
