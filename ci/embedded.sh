@@ -78,6 +78,7 @@ planted() {
 others() {
     ci/wasm.sh
     ci/x86-cpus.sh
+    ci/neon-loops.sh
     ci/aarch64.sh
     ci/no-std.sh bare
 }

@@ -56,6 +56,21 @@ impl Scratch for Workspace {
     }
 }
 
+/// Lends the workspace that the thread keeps from one time to the next.
+#[cfg(feature = "rayon")]
+pub(crate) fn with_kept<R>(f: impl FnOnce(&mut Workspace) -> R) -> R {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        static KEPT: Cell<Workspace> = const { Cell::new(Workspace::new()) };
+    }
+    // Taken, not borrowed: a part may find itself running another in its midst.
+    let mut workspace = KEPT.take();
+    let result = f(&mut workspace);
+    KEPT.set(workspace);
+    result
+}
+
 /// Runs the parts on the current rayon pool, each with a workspace of `len` floats that its
 /// thread keeps for the next time.
 #[cfg(feature = "rayon")]
@@ -64,19 +79,9 @@ pub(crate) fn run_parts(
     len: usize,
     part: impl Fn(usize, &mut [f32]) + Sync,
 ) -> Result<()> {
-    use core::cell::Cell;
-
     use rayon::prelude::*;
 
-    std::thread_local! {
-        static KEPT: Cell<Workspace> = const { Cell::new(Workspace::new()) };
-    }
-    let run = |index| {
-        // Taken, not borrowed: a part may find itself running another in its midst.
-        let mut workspace = KEPT.take();
-        let result = workspace.floats(len).map(|floats| part(index, floats));
-        KEPT.set(workspace);
-        result
-    };
+    let run =
+        |index| with_kept(|workspace| workspace.floats(len).map(|floats| part(index, floats)));
     if parts == 1 { run(0) } else { (0..parts).into_par_iter().try_for_each(run) }
 }

@@ -438,17 +438,26 @@ fn a_row_does_not_know_its_batch() {
 #[test]
 fn threads_do_not_change_bits() {
     for sizes in
-        [Sizes { batch: 3, ..sizes(4, 200, 300, 16) }, sizes(1, 1, 5, 8), sizes(1, 0, 5, 8)]
+        // The third has fewer heads than threads, and so many keys that they are shared out.
+        [
+            Sizes { batch: 3, ..sizes(4, 200, 300, 16) },
+            sizes(1, 1, 5, 8),
+            sizes(1, 64, 2900, 32),
+            sizes(1, 0, 5, 8),
+        ]
     {
         let case = Case::new(sizes);
         let mask: Mask<'_> = Causal::bottom_right().into();
-        let wanted = case.run(Isa::detect(), mask).0;
+        let (wanted, wanted_lse) = case.run(Isa::detect(), mask);
         for threads in [1, 2, 3, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut given = vec![f32::NAN; wanted.len()];
+            let mut lse = vec![f32::NAN; wanted_lse.len()];
             let mut out = TensorMut::new(&mut given, case.out_shape()).unwrap();
-            pool.install(|| case.attention().mask(mask).run_rayon(&mut out)).unwrap();
+            let attention = case.attention().mask(mask).log_sum_exp(&mut lse);
+            pool.install(|| attention.run_rayon(&mut out)).unwrap();
             assert_same_bits(&given, &wanted, format_args!("{threads} threads"));
+            assert_same_bits(&lse, &wanted_lse, format_args!("{threads} threads, lse"));
         }
     }
 }

@@ -63,9 +63,9 @@ pub struct PartialOutput<'a> {
 #[derive(Debug)]
 pub struct Merge<'a> {
     parts: Parts<'a>,
-    sinks: Option<&'a [f32]>,
-    lse: Option<&'a mut [f32]>,
-    isa: Option<Isa>,
+    pub(super) sinks: Option<&'a [f32]>,
+    pub(super) lse: Option<&'a mut [f32]>,
+    pub(super) isa: Option<Isa>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,10 @@
 //! Masked attention: `softmax(scale Q K^T, masked) V` for each batch and head.
 
 mod merge;
+#[cfg(feature = "rayon")]
+mod threads;
 
 use masktile_kernels::attention::{self as kernel, Output, ScoresCopy, Tokens};
-#[cfg(feature = "rayon")]
-use masktile_kernels::gemm::split;
 use masktile_kernels::mask::{Grid, Plan, Range};
 use masktile_kernels::score::Stage;
 
@@ -262,32 +262,6 @@ impl<'a> Attention<'a> {
         // names; the workspace is as long as `workspace_len` says.
         unsafe { kernel::attention(isa, attention, 0, attention.units(), workspace.as_mut_ptr()) };
         Ok(())
-    }
-
-    /// Computes `out` on the current rayon pool, in at most as many parts as it has threads. The
-    /// bits are those of [`Attention::run`].
-    ///
-    /// # Errors
-    /// As [`Attention::run`].
-    #[cfg(feature = "rayon")]
-    pub fn run_rayon(mut self, out: &mut TensorMut<'_>) -> Result<()> {
-        let sizes = self.sizes()?;
-        let mut plan = Plan::EMPTY;
-        self.add_to_plan(&sizes, &mut plan)?;
-        let isa = isa::or_current(self.isa)?;
-        let output = self.values_output(&sizes, out)?;
-        let attention = self.kernel(&sizes, &plan, output)?;
-        let units = attention.units();
-        // More parts than threads: with a causal mask the later ones have more to do.
-        let parts = units.min(8 * rayon::current_num_threads());
-        crate::workspace::run_parts(parts, sizes.workspace_len(), |index, workspace| {
-            let at = |i: usize| split(units, i, parts);
-            // SAFETY: as in `run_all`; units are disjoint in the outputs, each part has a workspace.
-            unsafe {
-                let workspace = workspace.as_mut_ptr();
-                kernel::attention(isa, &attention, at(index), at(index + 1), workspace);
-            }
-        })
     }
 
     fn sizes(&self) -> Result<Sizes> {
