@@ -29,6 +29,7 @@ fn the_inventory_is_complete() {
     let mut found = Vec::new();
     sources("src", &mut found);
     sources("kernels/src", &mut found);
+    sources("capi/src", &mut found);
     let found: BTreeMap<&str, usize> = found
         .iter()
         .map(|(path, source)| (path.as_str(), count(source)))

@@ -164,16 +164,7 @@ pub(crate) unsafe fn call(f: impl for<'a> FnOnce(&mut Memory<'a>) -> Result<()>)
 impl<'a> Memory<'a> {
     /// A copy of the struct, with defaults in what the caller's version of it lacks.
     pub fn args<A: Args>(&self, argument: &'static str, args: *const A) -> Result<A> {
-        let size = self.number(argument, args.cast::<usize>())?;
-        let most = size_of::<A>();
-        if !(A::LEAST..=most).contains(&size) {
-            let least = A::LEAST;
-            return Err(Fault::new(
-                Status::StructSize,
-                argument,
-                format_args!("size: given {size}, wanted {least} to {most}"),
-            ));
-        }
+        let size = self.size_of(argument, args)?;
         let bytes = addresses::<u8>(argument, args.cast(), size)?;
         self.apart(argument, &bytes)?;
         let mut whole = MaybeUninit::<A>::zeroed();
@@ -195,12 +186,12 @@ impl<'a> Memory<'a> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let size = self.number(argument, first.cast::<usize>())?;
+        let size = self.size_of(argument, first)?;
         // The whole array is somewhere in memory.
         addresses::<u8>(argument, first.cast(), count.saturating_mul(size))?;
         let each = (0..count).map(|i| {
             let place = first.cast::<u8>().wrapping_add(i * size).cast::<A>();
-            let given = self.number(argument, place.cast::<usize>())?;
+            let given = self.number(argument, place.cast())?;
             if given != size {
                 let what = format_args!("size of element {i}: given {given}, wanted {size}");
                 return Err(Fault::new(Status::StructSize, argument, what));
@@ -208,6 +199,16 @@ impl<'a> Memory<'a> {
             self.args(argument, place)
         });
         each.collect()
+    }
+
+    /// A struct's own size, of those that this version knows.
+    fn size_of<A: Args>(&self, argument: &'static str, args: *const A) -> Result<usize> {
+        let (size, least, most) = (self.number(argument, args.cast())?, A::LEAST, size_of::<A>());
+        if (least..=most).contains(&size) {
+            return Ok(size);
+        }
+        let what = format_args!("size: given {size}, wanted {least} to {most}");
+        Err(Fault::new(Status::StructSize, argument, what))
     }
 
     /// One number.

@@ -33,5 +33,7 @@ mod tests {
         // SAFETY: it lives as long as the program.
         let text = unsafe { CStr::from_ptr(masktile_version()) };
         assert_eq!(text.to_str(), Ok(env!("CARGO_PKG_VERSION")));
+        let cmake = include_str!("../assets/capi/share/masktile-config-version.cmake");
+        assert!(cmake.contains(&format!("set(PACKAGE_VERSION {numbers})")));
     }
 }

@@ -29,6 +29,11 @@
 #endif
 
 /**
+ * Keys of a block: parts that are merged begin at multiples of it.
+ */
+#define MASKTILE_KEY_BLOCK 256
+
+/**
  * The header's major version.
  */
 #define MASKTILE_VERSION_MAJOR 0
@@ -49,7 +54,7 @@
  * With any but `MASKTILE_STATUS_OK` the outputs are as they were, but for
  * `MASKTILE_STATUS_PANIC`, behind which they may be written in part.
  */
-typedef enum MasktileStatus {
+typedef enum {
     /**
      * Done.
      */
@@ -139,7 +144,7 @@ typedef enum MasktileStatus {
 /**
  * An instruction set. Results have the same bits on each.
  */
-typedef enum MasktileIsa {
+typedef enum {
     /**
      * The one forced by `masktile_isa_force`, else the one that the environment variable
      * MASKTILE_ISA names, else the best that the machine has.
@@ -168,6 +173,186 @@ typedef enum MasktileIsa {
 } MasktileIsa;
 
 /**
+ * A function of each element of a product.
+ */
+typedef enum {
+    /**
+     * `x`
+     */
+    MASKTILE_ACTIVATION_NONE = 0,
+    /**
+     * `max(x, 0)`
+     */
+    MASKTILE_ACTIVATION_RELU = 1,
+    /**
+     * `x / 2 (1 + erf(x / sqrt 2))`, the exact GELU.
+     */
+    MASKTILE_ACTIVATION_GELU_ERF = 2,
+    /**
+     * Its approximation by tanh.
+     */
+    MASKTILE_ACTIVATION_GELU_TANH = 3,
+    /**
+     * `x / (1 + exp(-x))`, also called swish.
+     */
+    MASKTILE_ACTIVATION_SILU = 4,
+} MasktileActivation;
+
+/**
+ * What an attention copies out.
+ */
+typedef enum {
+    /**
+     * Nothing.
+     */
+    MASKTILE_COPIED_NONE = 0,
+    /**
+     * The scaled products of queries and keys.
+     */
+    MASKTILE_COPIED_SCALED = 1,
+    /**
+     * Those behind the soft cap.
+     */
+    MASKTILE_COPIED_CAPPED = 2,
+    /**
+     * Those behind the biases and the temperature.
+     */
+    MASKTILE_COPIED_BIASED = 3,
+    /**
+     * The probabilities.
+     */
+    MASKTILE_COPIED_PROBS = 4,
+} MasktileCopied;
+
+/**
+ * The kinds of mask, each with the member of `MasktileMaskOf` that it reads. A position of a
+ * query i and a key j is kept or masked; one that is masked contributes exactly nothing.
+ */
+typedef enum {
+    /**
+     * Keeps everything. Reads no member.
+     */
+    MASKTILE_MASK_KIND_NONE = 0,
+    /**
+     * Keeps `j <= i + offset`: no token sees a later one. Reads `offset`.
+     */
+    MASKTILE_MASK_KIND_CAUSAL = 1,
+    /**
+     * Keeps keys near the query. Reads `window`.
+     */
+    MASKTILE_MASK_KIND_WINDOW = 2,
+    /**
+     * Keeps a prefix, and what is causal. Reads `prefix`.
+     */
+    MASKTILE_MASK_KIND_PREFIX_LM = 3,
+    /**
+     * Keeps the first `lengths.data[batch]` keys: the rest is padding. Reads `lengths`.
+     */
+    MASKTILE_MASK_KIND_KEY_LENGTHS = 4,
+    /**
+     * Keeps the keys of `ranges.data[batch]`: padding on both sides. Reads `ranges`.
+     */
+    MASKTILE_MASK_KIND_KEY_RANGES = 5,
+    /**
+     * Keeps keys of the query's own sequence among several packed into one. Reads `segments`.
+     */
+    MASKTILE_MASK_KIND_SEGMENTS = 6,
+    /**
+     * The same, and causal within each segment. Reads `segments`.
+     */
+    MASKTILE_MASK_KIND_SEGMENTS_CAUSAL = 7,
+    /**
+     * Keeps a key whose identity is the query's. Reads `ids`.
+     */
+    MASKTILE_MASK_KIND_SEGMENT_IDS = 8,
+    /**
+     * Keeps what a matrix of bytes says. Reads `matrix`.
+     */
+    MASKTILE_MASK_KIND_BOOL = 9,
+    /**
+     * Keeps what a matrix of bits says: batch x heads x queries x ceil(keys / 8) bytes, key j at
+     * bit j mod 8, from the least significant on, of byte j / 8. Reads `matrix`.
+     */
+    MASKTILE_MASK_KIND_BITS = 10,
+    /**
+     * Keeps what a table of blocks says: batch x heads x query blocks x key blocks. Reads
+     * `matrix`.
+     */
+    MASKTILE_MASK_KIND_BLOCKS = 11,
+    /**
+     * Keeps what a function of yours says. Reads `kept_where`.
+     */
+    MASKTILE_MASK_KIND_KEPT_WHERE = 12,
+    /**
+     * Adds numbers to the scaled scores, batch x heads x queries x keys; -infinity masks. Reads
+     * `bias`.
+     */
+    MASKTILE_MASK_KIND_BIAS = 13,
+    /**
+     * The same in half precision. Reads `half_bias`.
+     */
+    MASKTILE_MASK_KIND_BIAS_F16 = 14,
+    /**
+     * The same in bfloat16. Reads `half_bias`.
+     */
+    MASKTILE_MASK_KIND_BIAS_BF16 = 15,
+    /**
+     * Adds `-slopes.data[head] * |i + offset - j|`. Reads `alibi`.
+     */
+    MASKTILE_MASK_KIND_ALIBI = 16,
+    /**
+     * Adds what a function of yours gives; -infinity masks. Reads `bias_of`.
+     */
+    MASKTILE_MASK_KIND_BIAS_OF = 17,
+} MasktileMaskKind;
+
+/**
+ * Where the queries stand beside the keys: query i stands at key `i + offset`. There is no
+ * default.
+ */
+typedef enum {
+    /**
+     * 0: query 0 stands at key 0. For training, and prefill from an empty cache.
+     */
+    MASKTILE_OFFSET_KIND_TOP_LEFT = 1,
+    /**
+     * keys - queries: the last query stands at the last key. For queries that are the last tokens
+     * of a cache.
+     */
+    MASKTILE_OFFSET_KIND_BOTTOM_RIGHT = 2,
+    /**
+     * `offset.same`.
+     */
+    MASKTILE_OFFSET_KIND_SAME = 3,
+    /**
+     * `offset.per_batch.data[batch]`.
+     */
+    MASKTILE_OFFSET_KIND_PER_BATCH = 4,
+    /**
+     * `offset.lengths.data[batch]`: the number of tokens before the first query.
+     */
+    MASKTILE_OFFSET_KIND_PAST = 5,
+    /**
+     * `offset.lengths.data[batch] - queries`: the last query stands at the last of so many keys.
+     */
+    MASKTILE_OFFSET_KIND_ENDING_AT = 6,
+} MasktileOffsetKind;
+
+/**
+ * What a 1 in a matrix of booleans means. There is no default.
+ */
+typedef enum {
+    /**
+     * 1 = ignore, 0 = attend.
+     */
+    MASKTILE_ONES_ARE_MASKED = 1,
+    /**
+     * 1 = attend, 0 = ignore.
+     */
+    MASKTILE_ONES_ARE_KEPT = 2,
+} MasktileOnes;
+
+/**
  * A product in parts: each writes its own elements of C, and the bits are those of
  * `masktile_matmul`, however many there are.
  */
@@ -180,7 +365,7 @@ typedef struct MasktileParts MasktileParts;
  * The axes are batch, heads, tokens and width, or batch, batch, rows and columns; a matrix has 1
  * and 1 in front. Strides count elements; one of 0 repeats an axis.
  */
-typedef struct MasktileView {
+typedef struct {
     /**
      * Element `[0][0][0][0]`.
      */
@@ -204,7 +389,7 @@ typedef struct MasktileView {
  * As `MasktileView`, to write to. No two elements are the same memory, and no other operand of a
  * call lies between its first and its last.
  */
-typedef struct MasktileViewMut {
+typedef struct {
     /**
      * Element `[0][0][0][0]`.
      */
@@ -227,7 +412,7 @@ typedef struct MasktileViewMut {
 /**
  * Numbers to write; none where `data` is null and `len` 0.
  */
-typedef struct MasktileSliceMut {
+typedef struct {
     /**
      * The first.
      */
@@ -241,7 +426,7 @@ typedef struct MasktileSliceMut {
 /**
  * Numbers to read; none where `data` is null and `len` 0.
  */
-typedef struct MasktileOffsets {
+typedef struct {
     /**
      * The first.
      */
@@ -255,7 +440,7 @@ typedef struct MasktileOffsets {
 /**
  * Numbers to read; none where `data` is null and `len` 0.
  */
-typedef struct MasktileSizes {
+typedef struct {
     /**
      * The first.
      */
@@ -269,7 +454,7 @@ typedef struct MasktileSizes {
 /**
  * Where the queries stand beside the keys.
  */
-typedef struct MasktileOffset {
+typedef struct {
     /**
      * One of `MasktileOffsetKind`.
      */
@@ -281,18 +466,18 @@ typedef struct MasktileOffset {
     /**
      * For `MASKTILE_OFFSET_KIND_PER_BATCH`: one number for each batch.
      */
-    struct MasktileOffsets per_batch;
+    MasktileOffsets per_batch;
     /**
      * For `MASKTILE_OFFSET_KIND_PAST` and `MASKTILE_OFFSET_KIND_ENDING_AT`: one for each batch.
      */
-    struct MasktileSizes lengths;
+    MasktileSizes lengths;
 } MasktileOffset;
 
 /**
  * Keeps `i + offset - left <= j <= i + offset + right`; SIZE_MAX for no bound. A window of W
  * tokens that ends with the query's own has `left` = W - 1 and `right` = 0.
  */
-typedef struct MasktileWindow {
+typedef struct {
     /**
      * Keys before the query's own.
      */
@@ -304,27 +489,27 @@ typedef struct MasktileWindow {
     /**
      * Where the queries stand.
      */
-    struct MasktileOffset offset;
+    MasktileOffset offset;
 } MasktileWindow;
 
 /**
  * Keeps `j < lengths.data[batch]` or `j <= i + offset`.
  */
-typedef struct MasktilePrefixLm {
+typedef struct {
     /**
      * The prefix of each batch.
      */
-    struct MasktileSizes lengths;
+    MasktileSizes lengths;
     /**
      * Where the queries stand.
      */
-    struct MasktileOffset offset;
+    MasktileOffset offset;
 } MasktilePrefixLm;
 
 /**
  * The keys from `start` up to, and without, `end`.
  */
-typedef struct MasktileKeyRange {
+typedef struct {
     /**
      * The first.
      */
@@ -338,11 +523,11 @@ typedef struct MasktileKeyRange {
 /**
  * Numbers to read; none where `data` is null and `len` 0.
  */
-typedef struct MasktileKeyRanges {
+typedef struct {
     /**
      * The first.
      */
-    const struct MasktileKeyRange *data;
+    const MasktileKeyRange *data;
     /**
      * How many the memory holds.
      */
@@ -353,15 +538,15 @@ typedef struct MasktileKeyRanges {
  * Cumulative lengths (`cu_seqlens`): segment s is the queries from `queries.data[s]` up to
  * `queries.data[s + 1]` and the keys from `keys.data[s]` up to `keys.data[s + 1]`, in every batch.
  */
-typedef struct MasktileSegments {
+typedef struct {
     /**
      * Of queries.
      */
-    struct MasktileSizes queries;
+    MasktileSizes queries;
     /**
      * Of keys, as many.
      */
-    struct MasktileSizes keys;
+    MasktileSizes keys;
 } MasktileSegments;
 
 /**
@@ -371,7 +556,7 @@ typedef struct MasktileSegments {
  * The axes are batch, heads, tokens and width, or batch, batch, rows and columns; a matrix has 1
  * and 1 in front. Strides count elements; one of 0 repeats an axis.
  */
-typedef struct MasktileViewI32 {
+typedef struct {
     /**
      * Element `[0][0][0][0]`.
      */
@@ -394,15 +579,15 @@ typedef struct MasktileViewI32 {
 /**
  * The identity of each token's segment.
  */
-typedef struct MasktileSegmentIds {
+typedef struct {
     /**
      * 1 x 1 x batch x queries.
      */
-    struct MasktileViewI32 queries;
+    MasktileViewI32 queries;
     /**
      * 1 x 1 x batch x keys.
      */
-    struct MasktileViewI32 keys;
+    MasktileViewI32 keys;
 } MasktileSegmentIds;
 
 /**
@@ -412,7 +597,7 @@ typedef struct MasktileSegmentIds {
  * The axes are batch, heads, tokens and width, or batch, batch, rows and columns; a matrix has 1
  * and 1 in front. Strides count elements; one of 0 repeats an axis.
  */
-typedef struct MasktileViewU8 {
+typedef struct {
     /**
      * Element `[0][0][0][0]`.
      */
@@ -435,12 +620,12 @@ typedef struct MasktileViewU8 {
 /**
  * A matrix of booleans, any byte but 0 counting as 1.
  */
-typedef struct MasktileBoolMatrix {
+typedef struct {
     /**
      * Batch x heads x queries x keys; of bits and blocks as `MasktileMaskKind` says. A stride of 0
      * repeats an axis.
      */
-    struct MasktileViewU8 ones;
+    MasktileViewU8 ones;
     /**
      * One of `MasktileOnes`.
      */
@@ -459,7 +644,7 @@ typedef struct MasktileBoolMatrix {
  * A function that says what is kept: any but 0 keeps. It may be asked more than once, answers
  * alike, and neither throws nor jumps out.
  */
-typedef struct MasktileKeptWhere {
+typedef struct {
     /**
      * Of `user`, batch, head, query and key.
      */
@@ -477,7 +662,7 @@ typedef struct MasktileKeptWhere {
  * The axes are batch, heads, tokens and width, or batch, batch, rows and columns; a matrix has 1
  * and 1 in front. Strides count elements; one of 0 repeats an axis.
  */
-typedef struct MasktileViewU16 {
+typedef struct {
     /**
      * Element `[0][0][0][0]`.
      */
@@ -500,7 +685,7 @@ typedef struct MasktileViewU16 {
 /**
  * Numbers to read; none where `data` is null and `len` 0.
  */
-typedef struct MasktileSlice {
+typedef struct {
     /**
      * The first.
      */
@@ -514,22 +699,22 @@ typedef struct MasktileSlice {
 /**
  * Biases linear in the distance.
  */
-typedef struct MasktileAlibi {
+typedef struct {
     /**
      * One finite slope for each head.
      */
-    struct MasktileSlice slopes;
+    MasktileSlice slopes;
     /**
      * Where the queries stand.
      */
-    struct MasktileOffset offset;
+    MasktileOffset offset;
 } MasktileAlibi;
 
 /**
  * A function that gives a bias. It may be asked more than once, answers alike, and neither throws
  * nor jumps out.
  */
-typedef struct MasktileBiasOf {
+typedef struct {
     /**
      * Of `user`, batch, head, query and key.
      */
@@ -543,59 +728,59 @@ typedef struct MasktileBiasOf {
 /**
  * What a mask is made of: the member that its kind names.
  */
-typedef union MasktileMaskOf {
+typedef union {
     /**
      * Causal.
      */
-    struct MasktileOffset offset;
+    MasktileOffset offset;
     /**
      * Near keys.
      */
-    struct MasktileWindow window;
+    MasktileWindow window;
     /**
      * A prefix.
      */
-    struct MasktilePrefixLm prefix;
+    MasktilePrefixLm prefix;
     /**
      * One length for each batch.
      */
-    struct MasktileSizes lengths;
+    MasktileSizes lengths;
     /**
      * One range for each batch.
      */
-    struct MasktileKeyRanges ranges;
+    MasktileKeyRanges ranges;
     /**
      * Packed sequences.
      */
-    struct MasktileSegments segments;
+    MasktileSegments segments;
     /**
      * The same by identities.
      */
-    struct MasktileSegmentIds ids;
+    MasktileSegmentIds ids;
     /**
      * Booleans as bytes, bits or blocks.
      */
-    struct MasktileBoolMatrix matrix;
+    MasktileBoolMatrix matrix;
     /**
      * A function of what is kept.
      */
-    struct MasktileKeptWhere kept_where;
+    MasktileKeptWhere kept_where;
     /**
      * Numbers.
      */
-    struct MasktileView bias;
+    MasktileView bias;
     /**
      * Numbers of 16 bits.
      */
-    struct MasktileViewU16 half_bias;
+    MasktileViewU16 half_bias;
     /**
      * Slopes.
      */
-    struct MasktileAlibi alibi;
+    MasktileAlibi alibi;
     /**
      * A function of biases.
      */
-    struct MasktileBiasOf bias_of;
+    MasktileBiasOf bias_of;
 } MasktileMaskOf;
 
 /**
@@ -603,7 +788,7 @@ typedef union MasktileMaskOf {
  * most four each of the kinds that keep a run of keys, of those by matrix or function, and of
  * biases.
  */
-typedef struct MasktileMask {
+typedef struct {
     /**
      * `sizeof(MasktileMask)`, the same in all elements of an array.
      */
@@ -615,13 +800,13 @@ typedef struct MasktileMask {
     /**
      * What it is made of.
      */
-    union MasktileMaskOf of;
+    MasktileMaskOf of;
 } MasktileMask;
 
 /**
  * A number that may be left out.
  */
-typedef struct MasktileOptional {
+typedef struct {
     /**
      * 0: the default is taken.
      */
@@ -637,7 +822,7 @@ typedef struct MasktileOptional {
  * keys matrix. `kv_heads` divides `heads`: query head h reads key/value head
  * `h / (heads / kv_heads)`. A row of which nothing is kept gives zeros.
  */
-typedef struct MasktileAttention {
+typedef struct {
     /**
      * `sizeof(MasktileAttention)`.
      */
@@ -645,27 +830,27 @@ typedef struct MasktileAttention {
     /**
      * Batch x heads x queries x dim.
      */
-    struct MasktileView q;
+    MasktileView q;
     /**
      * Batch x kv_heads x keys x dim; all zeros where a cache attends.
      */
-    struct MasktileView k;
+    MasktileView k;
     /**
      * Batch x kv_heads x keys x value_dim; all zeros where a cache attends.
      */
-    struct MasktileView v;
+    MasktileView v;
     /**
      * Batch x heads x queries x value_dim; all zeros if `blocks` is given.
      */
-    struct MasktileViewMut out;
+    MasktileViewMut out;
     /**
      * At least `masktile_attention_workspace_len` floats.
      */
-    struct MasktileSliceMut workspace;
+    MasktileSliceMut workspace;
     /**
      * What is kept, and biases.
      */
-    const struct MasktileMask *masks;
+    const MasktileMask *masks;
     /**
      * How many masks. 0 keeps everything; where a cache attends, what is causal with the last
      * query at the last key.
@@ -674,15 +859,15 @@ typedef struct MasktileAttention {
     /**
      * The factor of the products of queries and keys. Default `1 / sqrt(dim)`.
      */
-    struct MasktileOptional scale;
+    MasktileOptional scale;
     /**
      * Keeps scaled scores within it, by `softcap * tanh(s / softcap)`.
      */
-    struct MasktileOptional softcap;
+    MasktileOptional softcap;
     /**
      * Divides the scores, biases included. Default 1.
      */
-    struct MasktileOptional temperature;
+    MasktileOptional temperature;
     /**
      * One of `MasktileCopied`: what goes to `copy`.
      */
@@ -694,17 +879,17 @@ typedef struct MasktileAttention {
     /**
      * A logit for each head that joins the softmax's sum and has no value.
      */
-    struct MasktileSlice sinks;
+    MasktileSlice sinks;
     /**
      * Where to write the log-sum-exp of each row's scores, batch x heads x queries numbers;
      * -infinity for a row of which nothing is kept.
      */
-    struct MasktileSliceMut lse;
+    MasktileSliceMut lse;
     /**
      * Batch x heads x queries x keys, for scores or probabilities to look at. Masked positions are
      * -infinity, of probabilities 0.
      */
-    struct MasktileViewMut copy;
+    MasktileViewMut copy;
     /**
      * The keys and values are those from this one on
      */
@@ -714,20 +899,20 @@ typedef struct MasktileAttention {
      */
     size_t all_keys;
     /**
-     * In place of `out`: where to write each block of 256 keys by itself, for `masktile_merge`; at
+     * In place of `out`: where to write each block of keys by itself, for `masktile_merge`; at
      * least `masktile_attention_key_blocks_len` floats.
      */
-    struct MasktileSliceMut blocks;
+    MasktileSliceMut blocks;
 } MasktileAttention;
 
 /**
  * Key blocks that an attention with `blocks` wrote.
  */
-typedef struct MasktileKeyBlocks {
+typedef struct {
     /**
      * Its `blocks`.
      */
-    struct MasktileSlice blocks;
+    MasktileSlice blocks;
     /**
      * How many keys it had.
      */
@@ -737,11 +922,11 @@ typedef struct MasktileKeyBlocks {
 /**
  * Numbers to read; none where `data` is null and `len` 0.
  */
-typedef struct MasktileKeyBlocksList {
+typedef struct {
     /**
      * The first.
      */
-    const struct MasktileKeyBlocks *data;
+    const MasktileKeyBlocks *data;
     /**
      * How many the memory holds.
      */
@@ -751,25 +936,25 @@ typedef struct MasktileKeyBlocksList {
 /**
  * An output over a part of the keys.
  */
-typedef struct MasktilePartialOutput {
+typedef struct {
     /**
      * Batch x heads x queries x value_dim.
      */
-    struct MasktileView out;
+    MasktileView out;
     /**
      * Its log-sum-exp, batch x heads x queries numbers.
      */
-    struct MasktileSlice lse;
+    MasktileSlice lse;
 } MasktilePartialOutput;
 
 /**
  * Numbers to read; none where `data` is null and `len` 0.
  */
-typedef struct MasktilePartialOutputs {
+typedef struct {
     /**
      * The first.
      */
-    const struct MasktilePartialOutput *data;
+    const MasktilePartialOutput *data;
     /**
      * How many the memory holds.
      */
@@ -779,7 +964,7 @@ typedef struct MasktilePartialOutputs {
 /**
  * Merges attention over parts of the keys into attention over all of them.
  */
-typedef struct MasktileMerge {
+typedef struct {
     /**
      * `sizeof(MasktileMerge)`.
      */
@@ -787,25 +972,25 @@ typedef struct MasktileMerge {
     /**
      * Batch x heads x queries x value_dim.
      */
-    struct MasktileViewMut out;
+    MasktileViewMut out;
     /**
      * Key blocks of consecutive parts, from the first keys to the last; all but the last have a
-     * multiple of 256 keys. The result has the bits of attention over all keys at once.
+     * multiple of MASKTILE_KEY_BLOCK keys. The result has the bits of attention over all keys at once.
      */
-    struct MasktileKeyBlocksList blocks;
+    MasktileKeyBlocksList blocks;
     /**
      * In place of `blocks`: outputs over any parts of the keys, in any order, which rounding
      * depends on.
      */
-    struct MasktilePartialOutputs outputs;
+    MasktilePartialOutputs outputs;
     /**
      * A logit for each head that joins the softmax's sum and has no value.
      */
-    struct MasktileSlice sinks;
+    MasktileSlice sinks;
     /**
      * Where to write the log-sum-exp of each row's scores, batch x heads x queries numbers.
      */
-    struct MasktileSliceMut lse;
+    MasktileSliceMut lse;
     /**
      * One of `MasktileIsa`.
      */
@@ -815,7 +1000,7 @@ typedef struct MasktileMerge {
 /**
  * A cache all of whose batches hold as many tokens.
  */
-typedef struct MasktileKvCache {
+typedef struct {
     /**
      * `sizeof(MasktileKvCache)`.
      */
@@ -823,11 +1008,11 @@ typedef struct MasktileKvCache {
     /**
      * Batch x kv_heads x capacity x dim.
      */
-    struct MasktileViewMut keys;
+    MasktileViewMut keys;
     /**
      * Batch x kv_heads x capacity x value_dim.
      */
-    struct MasktileViewMut values;
+    MasktileViewMut values;
     /**
      * How many tokens it holds. Make it less to forget the last ones.
      */
@@ -837,7 +1022,7 @@ typedef struct MasktileKvCache {
 /**
  * Numbers to write; none where `data` is null and `len` 0.
  */
-typedef struct MasktileSizesMut {
+typedef struct {
     /**
      * The first.
      */
@@ -851,7 +1036,7 @@ typedef struct MasktileSizesMut {
 /**
  * A cache whose batches are filled differently.
  */
-typedef struct MasktileRaggedCache {
+typedef struct {
     /**
      * `sizeof(MasktileRaggedCache)`.
      */
@@ -859,15 +1044,15 @@ typedef struct MasktileRaggedCache {
     /**
      * Batch x kv_heads x capacity x dim.
      */
-    struct MasktileViewMut keys;
+    MasktileViewMut keys;
     /**
      * Batch x kv_heads x capacity x value_dim.
      */
-    struct MasktileViewMut values;
+    MasktileViewMut values;
     /**
      * How many tokens it holds of each batch.
      */
-    struct MasktileSizesMut lengths;
+    MasktileSizesMut lengths;
 } MasktileRaggedCache;
 
 /**
@@ -877,7 +1062,7 @@ typedef struct MasktileRaggedCache {
  * The axes are batch, heads, tokens and width, or batch, batch, rows and columns; a matrix has 1
  * and 1 in front. Strides count elements; one of 0 repeats an axis.
  */
-typedef struct MasktileViewU32 {
+typedef struct {
     /**
      * Element `[0][0][0][0]`.
      */
@@ -902,7 +1087,7 @@ typedef struct MasktileViewU32 {
  * tokens. Pages may be shared between batches to read. Which pages a sequence gets is yours: write
  * the table before you append.
  */
-typedef struct MasktilePagedCache {
+typedef struct {
     /**
      * `sizeof(MasktilePagedCache)`.
      */
@@ -910,25 +1095,25 @@ typedef struct MasktilePagedCache {
     /**
      * Pages x kv_heads x page length x dim.
      */
-    struct MasktileViewMut keys;
+    MasktileViewMut keys;
     /**
      * Pages x kv_heads x page length x value_dim.
      */
-    struct MasktileViewMut values;
+    MasktileViewMut values;
     /**
      * 1 x 1 x batch x pages of a sequence. Of it only what the lengths need is read.
      */
-    struct MasktileViewU32 table;
+    MasktileViewU32 table;
     /**
      * How many tokens it holds of each batch.
      */
-    struct MasktileSizesMut lengths;
+    MasktileSizesMut lengths;
 } MasktilePagedCache;
 
 /**
  * Bounds that may be left out.
  */
-typedef struct MasktileClamp {
+typedef struct {
     /**
      * 0: there are none.
      */
@@ -948,7 +1133,7 @@ typedef struct MasktileClamp {
  * of one row from `column` on, some at a time, in no given order and from any of the threads that
  * run parts. Rows count on through the leading axes. It neither throws nor jumps out.
  */
-typedef struct MasktileEach {
+typedef struct {
     /**
      * Of `user`, the row, the first column, the elements and how many; null for none.
      */
@@ -964,7 +1149,7 @@ typedef struct MasktileEach {
  * and the residual are m x n, scale and bias are one number a column. One product for each index
  * of the leading axes; B may have 1 there, or be packed, and all share it.
  */
-typedef struct MasktileMatmul {
+typedef struct {
     /**
      * `sizeof(MasktileMatmul)`.
      */
@@ -972,27 +1157,27 @@ typedef struct MasktileMatmul {
     /**
      * m x k.
      */
-    struct MasktileView a;
+    MasktileView a;
     /**
      * k x n; all zeros if `packed_b` is given.
      */
-    struct MasktileView b;
+    MasktileView b;
     /**
      * m x n.
      */
-    struct MasktileViewMut c;
+    MasktileViewMut c;
     /**
      * At least `masktile_matmul_workspace_len` floats, m being the rows of all leading indices.
      */
-    struct MasktileSliceMut workspace;
+    MasktileSliceMut workspace;
     /**
      * Memory that `masktile_pack_b` wrote, in place of `b`.
      */
-    struct MasktileSlice packed_b;
+    MasktileSlice packed_b;
     /**
      * A factor of A. Default 1.
      */
-    struct MasktileOptional alpha;
+    MasktileOptional alpha;
     /**
      * A factor of what C holds. With 0 C is written and never read.
      */
@@ -1004,19 +1189,19 @@ typedef struct MasktileMatmul {
     /**
      * A factor for each column of C, as a quantised weight has.
      */
-    struct MasktileSlice scale;
+    MasktileSlice scale;
     /**
      * A number for each column of C, added.
      */
-    struct MasktileSlice bias;
+    MasktileSlice bias;
     /**
      * A matrix as large as C, added after the activation.
      */
-    struct MasktileView residual;
+    MasktileView residual;
     /**
      * Bounds of the result, after the residual. NaN stays NaN.
      */
-    struct MasktileClamp clamp;
+    MasktileClamp clamp;
     /**
      * One of `MasktileIsa`.
      */
@@ -1024,7 +1209,7 @@ typedef struct MasktileMatmul {
     /**
      * The last step.
      */
-    struct MasktileEach each;
+    MasktileEach each;
 } MasktileMatmul;
 
 /**
@@ -1032,7 +1217,7 @@ typedef struct MasktileMatmul {
  * `s = (softcap(scale * scores) + biases) / temperature`. A row of which nothing is kept becomes
  * zeros.
  */
-typedef struct MasktileSoftmax {
+typedef struct {
     /**
      * `sizeof(MasktileSoftmax)`.
      */
@@ -1040,15 +1225,15 @@ typedef struct MasktileSoftmax {
     /**
      * Batch x heads x queries x keys.
      */
-    struct MasktileView scores;
+    MasktileView scores;
     /**
      * The same; with the same data, shape and strides scores become probabilities in place.
      */
-    struct MasktileViewMut probs;
+    MasktileViewMut probs;
     /**
      * What is kept, and biases.
      */
-    const struct MasktileMask *masks;
+    const MasktileMask *masks;
     /**
      * How many masks; 0 keeps everything.
      */
@@ -1056,15 +1241,15 @@ typedef struct MasktileSoftmax {
     /**
      * A factor of the scores. Default 1.
      */
-    struct MasktileOptional scale;
+    MasktileOptional scale;
     /**
      * Keeps scaled scores within it, by `softcap * tanh(s / softcap)`.
      */
-    struct MasktileOptional softcap;
+    MasktileOptional softcap;
     /**
      * Divides the scores, biases included. Default 1.
      */
-    struct MasktileOptional temperature;
+    MasktileOptional temperature;
     /**
      * Any but 0: the logarithm of the probabilities, -infinity where masked.
      */
@@ -1076,12 +1261,12 @@ typedef struct MasktileSoftmax {
     /**
      * A logit for each head that joins the sum and has no key.
      */
-    struct MasktileSlice sinks;
+    MasktileSlice sinks;
     /**
      * Where to write the log-sum-exp of each row, batch x heads x queries numbers; -infinity for
      * a row of which nothing is kept.
      */
-    struct MasktileSliceMut lse;
+    MasktileSliceMut lse;
 } MasktileSoftmax;
 
 #ifdef __cplusplus
@@ -1100,7 +1285,7 @@ size_t masktile_attention_workspace_len(size_t rows, size_t keys, size_t dim, si
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_attention(const struct MasktileAttention *args);
+MasktileStatus masktile_attention(const MasktileAttention *args);
 
 /**
  * Floats for the key blocks of `rows` query rows (batch x heads x queries) and `keys` keys.
@@ -1113,7 +1298,7 @@ size_t masktile_attention_key_blocks_len(size_t rows, size_t keys, size_t value_
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_merge(const struct MasktileMerge *args);
+MasktileStatus masktile_merge(const MasktileMerge *args);
 
 /**
  * Appends one or more tokens, batch x kv_heads x tokens x dim of keys and x value_dim of values.
@@ -1121,9 +1306,9 @@ enum MasktileStatus masktile_merge(const struct MasktileMerge *args);
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_kv_cache_append(struct MasktileKvCache *cache,
-                                             struct MasktileView keys,
-                                             struct MasktileView values);
+MasktileStatus masktile_kv_cache_append(MasktileKvCache *cache,
+                                        MasktileView keys,
+                                        MasktileView values);
 
 /**
  * Attention of `args->q`, the last tokens of the cache, over all that it holds. Without masks it is
@@ -1132,8 +1317,8 @@ enum MasktileStatus masktile_kv_cache_append(struct MasktileKvCache *cache,
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_kv_cache_attend(const struct MasktileKvCache *cache,
-                                             const struct MasktileAttention *args);
+MasktileStatus masktile_kv_cache_attend(const MasktileKvCache *cache,
+                                        const MasktileAttention *args);
 
 /**
  * Appends the first `counts[b]` tokens of each batch b of keys, batch x kv_heads x tokens x dim, and
@@ -1142,10 +1327,10 @@ enum MasktileStatus masktile_kv_cache_attend(const struct MasktileKvCache *cache
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_ragged_cache_append(const struct MasktileRaggedCache *cache,
-                                                 struct MasktileView keys,
-                                                 struct MasktileView values,
-                                                 struct MasktileSizes counts);
+MasktileStatus masktile_ragged_cache_append(const MasktileRaggedCache *cache,
+                                            MasktileView keys,
+                                            MasktileView values,
+                                            MasktileSizes counts);
 
 /**
  * Attention of `args->q`, the last tokens of each batch, over all that it holds; as
@@ -1154,8 +1339,8 @@ enum MasktileStatus masktile_ragged_cache_append(const struct MasktileRaggedCach
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_ragged_cache_attend(const struct MasktileRaggedCache *cache,
-                                                 const struct MasktileAttention *args);
+MasktileStatus masktile_ragged_cache_attend(const MasktileRaggedCache *cache,
+                                            const MasktileAttention *args);
 
 /**
  * Appends the first `counts[b]` tokens of each batch b of keys, batch x kv_heads x tokens x dim, and
@@ -1164,10 +1349,10 @@ enum MasktileStatus masktile_ragged_cache_attend(const struct MasktileRaggedCach
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_paged_cache_append(const struct MasktilePagedCache *cache,
-                                                struct MasktileView keys,
-                                                struct MasktileView values,
-                                                struct MasktileSizes counts);
+MasktileStatus masktile_paged_cache_append(const MasktilePagedCache *cache,
+                                           MasktileView keys,
+                                           MasktileView values,
+                                           MasktileSizes counts);
 
 /**
  * Attention of `args->q`, the last tokens of each batch, over all that it holds; as
@@ -1177,8 +1362,8 @@ enum MasktileStatus masktile_paged_cache_append(const struct MasktilePagedCache 
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_paged_cache_attend(const struct MasktilePagedCache *cache,
-                                                const struct MasktileAttention *args);
+MasktileStatus masktile_paged_cache_attend(const MasktilePagedCache *cache,
+                                           const MasktileAttention *args);
 
 /**
  * The encoder's output, 1 x 1 x n x d, with the previous decoder output, d numbers, as one more
@@ -1187,9 +1372,9 @@ enum MasktileStatus masktile_paged_cache_attend(const struct MasktilePagedCache 
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_join_as_row(struct MasktileView encoder,
-                                         struct MasktileSlice previous,
-                                         struct MasktileViewMut joined);
+MasktileStatus masktile_join_as_row(MasktileView encoder,
+                                    MasktileSlice previous,
+                                    MasktileViewMut joined);
 
 /**
  * The encoder's output, 1 x 1 x n x d, with the previous decoder output, d_o numbers, as more
@@ -1198,9 +1383,9 @@ enum MasktileStatus masktile_join_as_row(struct MasktileView encoder,
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_join_as_columns(struct MasktileView encoder,
-                                             struct MasktileSlice previous,
-                                             struct MasktileViewMut joined);
+MasktileStatus masktile_join_as_columns(MasktileView encoder,
+                                        MasktileSlice previous,
+                                        MasktileViewMut joined);
 
 /**
  * The name of an instruction set, as MASKTILE_ISA takes it; null for a number that is none of
@@ -1211,7 +1396,7 @@ const char *masktile_isa_name(uint32_t isa);
 /**
  * The best instruction set that the machine has.
  */
-enum MasktileIsa masktile_isa_best(void);
+MasktileIsa masktile_isa_best(void);
 
 /**
  * Writes the instruction sets that the machine has, the plainest first, as many as `isas` has
@@ -1220,7 +1405,7 @@ enum MasktileIsa masktile_isa_best(void);
  * # Safety
  * `isas` has room for as many as `room` says.
  */
-size_t masktile_isa_available(enum MasktileIsa *isas, size_t room);
+size_t masktile_isa_available(MasktileIsa *isas, size_t room);
 
 /**
  * The instruction set of an operation that asks for the default, in `isa`. Fails if MASKTILE_ISA
@@ -1229,7 +1414,7 @@ size_t masktile_isa_available(enum MasktileIsa *isas, size_t room);
  * # Safety
  * `isa` is null or has room for one.
  */
-enum MasktileStatus masktile_isa_current(enum MasktileIsa *isa);
+MasktileStatus masktile_isa_current(MasktileIsa *isa);
 
 /**
  * The instruction set called `name`, in any case, in `isa`. Fails, with a text that lists the
@@ -1238,13 +1423,13 @@ enum MasktileStatus masktile_isa_current(enum MasktileIsa *isa);
  * # Safety
  * `name` is null or a string that ends with a zero; `isa` is null or has room for one.
  */
-enum MasktileStatus masktile_isa_named(const char *name, enum MasktileIsa *isa);
+MasktileStatus masktile_isa_named(const char *name, MasktileIsa *isa);
 
 /**
  * Makes every operation of the process that asks for the default use this instruction set;
  * `MASKTILE_ISA_DEFAULT` ends that.
  */
-enum MasktileStatus masktile_isa_force(uint32_t isa);
+MasktileStatus masktile_isa_force(uint32_t isa);
 
 /**
  * Draws the masks together for scores of `shape` (batch, heads, queries, keys) into `text`, which
@@ -1255,11 +1440,11 @@ enum MasktileStatus masktile_isa_force(uint32_t isa);
  * # Safety
  * Every pointer leads to as many elements as are said to be there; `shape` to four.
  */
-enum MasktileStatus masktile_mask_draw(const struct MasktileMask *masks,
-                                       size_t mask_count,
-                                       const size_t *shape,
-                                       char *text,
-                                       size_t room);
+MasktileStatus masktile_mask_draw(const MasktileMask *masks,
+                                  size_t mask_count,
+                                  const size_t *shape,
+                                  char *text,
+                                  size_t room);
 
 /**
  * Whether the masks together keep `position` (batch, head, query, key) of scores of `shape`, in
@@ -1268,11 +1453,11 @@ enum MasktileStatus masktile_mask_draw(const struct MasktileMask *masks,
  * # Safety
  * Every pointer leads to as many elements as are said to be there; `shape` and `position` to four.
  */
-enum MasktileStatus masktile_mask_kept(const struct MasktileMask *masks,
-                                       size_t mask_count,
-                                       const size_t *shape,
-                                       const size_t *position,
-                                       int32_t *kept);
+MasktileStatus masktile_mask_kept(const MasktileMask *masks,
+                                  size_t mask_count,
+                                  const size_t *shape,
+                                  const size_t *position,
+                                  int32_t *kept);
 
 /**
  * Floats of workspace for an m x k by k x n product, whatever the machine and the strides.
@@ -1285,7 +1470,7 @@ size_t masktile_matmul_workspace_len(size_t m, size_t n, size_t k);
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_matmul(const struct MasktileMatmul *args);
+MasktileStatus masktile_matmul(const MasktileMatmul *args);
 
 /**
  * Checks a product and puts it in `count` parts, 4096 at most, to be run by
@@ -1295,9 +1480,9 @@ enum MasktileStatus masktile_matmul(const struct MasktileMatmul *args);
  * # Safety
  * Every pointer leads to as many elements as are said to be there, until the parts are freed.
  */
-enum MasktileStatus masktile_matmul_parts(const struct MasktileMatmul *args,
-                                          size_t count,
-                                          struct MasktileParts **parts);
+MasktileStatus masktile_matmul_parts(const MasktileMatmul *args,
+                                     size_t count,
+                                     MasktileParts **parts);
 
 /**
  * Runs part `index`, once, on this thread, with a workspace of this thread's alone of at least
@@ -1307,9 +1492,9 @@ enum MasktileStatus masktile_matmul_parts(const struct MasktileMatmul *args,
  * # Safety
  * `parts` is null or from `masktile_matmul_parts` and not freed; the workspace is as long as said.
  */
-enum MasktileStatus masktile_parts_run(const struct MasktileParts *parts,
-                                       size_t index,
-                                       struct MasktileSliceMut workspace);
+MasktileStatus masktile_parts_run(const MasktileParts *parts,
+                                  size_t index,
+                                  MasktileSliceMut workspace);
 
 /**
  * Gives the parts back, whether they were run or not. Null is fine.
@@ -1317,7 +1502,7 @@ enum MasktileStatus masktile_parts_run(const struct MasktileParts *parts,
  * # Safety
  * `parts` is null or from `masktile_matmul_parts` and not freed; no thread runs one of them.
  */
-void masktile_parts_free(struct MasktileParts *parts);
+void masktile_parts_free(MasktileParts *parts);
 
 /**
  * Floats of memory for a packed k x n matrix, whatever the instruction set.
@@ -1331,9 +1516,7 @@ size_t masktile_packed_b_len(size_t k, size_t n);
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_pack_b(struct MasktileView b,
-                                    uint32_t isa,
-                                    struct MasktileSliceMut memory);
+MasktileStatus masktile_pack_b(MasktileView b, uint32_t isa, MasktileSliceMut memory);
 
 /**
  * The sizes of the matrix that `masktile_pack_b` once wrote into this memory, in `k` and `n`.
@@ -1341,7 +1524,7 @@ enum MasktileStatus masktile_pack_b(struct MasktileView b,
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_packed_b_shape(struct MasktileSlice memory, size_t *k, size_t *n);
+MasktileStatus masktile_packed_b_shape(MasktileSlice memory, size_t *k, size_t *n);
 
 /**
  * Computes the probabilities.
@@ -1349,7 +1532,7 @@ enum MasktileStatus masktile_packed_b_shape(struct MasktileSlice memory, size_t 
  * # Safety
  * Every pointer leads to as many elements as are said to be there.
  */
-enum MasktileStatus masktile_softmax(const struct MasktileSoftmax *args);
+MasktileStatus masktile_softmax(const MasktileSoftmax *args);
 
 /**
  * What `status` means, in English, for any number. Lives as long as the program.
@@ -1376,20 +1559,20 @@ uint32_t masktile_version_number(void);
  * A contiguous operand of `batch` x `heads` x `tokens` x `width` floats, the last axis the closest.
  * A matrix is `1` x `1` x rows x columns.
  */
-struct MasktileView masktile_view(const float *data,
-                                  size_t batch,
-                                  size_t heads,
-                                  size_t tokens,
-                                  size_t width);
+MasktileView masktile_view(const float *data,
+                           size_t batch,
+                           size_t heads,
+                           size_t tokens,
+                           size_t width);
 
 /**
  * As `masktile_view`, to write to.
  */
-struct MasktileViewMut masktile_view_mut(float *data,
-                                         size_t batch,
-                                         size_t heads,
-                                         size_t tokens,
-                                         size_t width);
+MasktileViewMut masktile_view_mut(float *data,
+                                  size_t batch,
+                                  size_t heads,
+                                  size_t tokens,
+                                  size_t width);
 
 #ifdef __cplusplus
 }  // extern "C"
