@@ -142,10 +142,10 @@ pub unsafe extern "C" fn masktile_matmul(args: *const Matmul) -> Status {
 }
 
 /// A function that a product calls last.
-type EachFunction = Box<dyn Fn(usize, usize, &mut [f32]) + Send + Sync>;
+type EachFunction = dyn Fn(usize, usize, &mut [f32]) + Send + Sync;
 
 impl Each {
-    fn function(self) -> Option<EachFunction> {
+    fn function(self) -> Option<Box<EachFunction>> {
         let (function, user) = (self.function?, User(self.user));
         Some(Box::new(move |row, column, elements: &mut [f32]| {
             // SAFETY: the caller's function takes any element; these are lent to it.
@@ -158,7 +158,7 @@ impl Each {
 fn product<'p, 'a: 'p>(
     memory: &Memory<'a>,
     args: &Matmul,
-    each: Option<&'p (dyn Fn(usize, usize, &mut [f32]) + Send + Sync)>,
+    each: Option<&'p EachFunction>,
 ) -> Result<api::Matmul<'p, 4>> {
     let a = memory.view("a", args.a)?;
     let packed = memory.read_if_given("packed_b", args.packed_b)?;

@@ -69,14 +69,14 @@ pub struct ViewMut<T> {
 
 impl<T> ViewMut<T> {
     /// The same to read.
-    pub(crate) fn to_read(self) -> View<T> {
+    pub(crate) fn to_read(&self) -> View<T> {
         View { data: self.data, len: self.len, shape: self.shape, strides: self.strides }
     }
 }
 
 impl<T> SliceMut<T> {
     /// The same to read.
-    pub(crate) fn to_read(self) -> Slice<T> {
+    pub(crate) fn to_read(&self) -> Slice<T> {
         Slice { data: self.data, len: self.len }
     }
 }

@@ -21,7 +21,7 @@ pub struct Parts {
     /// The operands, which no workspace may touch.
     operands: Vec<Range<usize>>,
     /// What the parts call. Behind them, for it is dropped after them.
-    _each: Option<EachFunction>,
+    _each: Option<Box<EachFunction>>,
 }
 
 /// They are run from any thread, and freed from any.

@@ -275,7 +275,7 @@ impl<'a> Garbage<'a> {
             bias: self.optional_slice(n),
             residual: self.view([batch, heads, m, n]),
             clamp: Clamp { is_given: self.enumerator(2), least: -1.0, greatest: self.number() },
-            isa: self.enumerator(3),
+            isa: self.enumerator(2),
             each: Each {
                 function: if self.below(2) == 0 { None } else { Some(each as _) },
                 user: std::ptr::null_mut(),
@@ -315,7 +315,7 @@ impl<'a> Garbage<'a> {
 
     fn pack(&mut self) -> Status {
         let [.., n, k] = self.sizes;
-        let (mut b, isa) = (self.view::<f32>([1, 1, k, n]), self.enumerator(3));
+        let (mut b, isa) = (self.view::<f32>([1, 1, k, n]), self.enumerator(2));
         // Packing takes as long as its sizes say, even where one of them is 0.
         b.shape = b.shape.map(|size| size.min(1 << 16));
         let memory = self.slice_mut(WORKSPACE);
@@ -351,7 +351,7 @@ impl<'a> Garbage<'a> {
             softcap: self.optional(),
             temperature: self.optional(),
             log: self.enumerator(2),
-            isa: self.enumerator(3),
+            isa: self.enumerator(2),
             sinks: self.optional_slice(heads),
             lse: SliceMut { data: data.cast_mut(), len },
         };
@@ -383,7 +383,7 @@ impl<'a> Garbage<'a> {
             softcap: self.optional(),
             temperature: self.optional(),
             copied: self.enumerator(5),
-            isa: self.enumerator(3),
+            isa: self.enumerator(2),
             sinks: self.optional_slice(heads),
             lse: SliceMut { data: lse.data.cast_mut(), len: lse.len },
             copy: self.view_mut([batch, heads, queries, keys]),
@@ -417,14 +417,17 @@ impl<'a> Garbage<'a> {
             .map(|_| PartialOutput { out: self.view(shape), lse: self.slice(rows) })
             .collect();
         let lse = self.optional_slice(rows);
+        let mut out = self.view_mut(shape);
+        // A merge takes as long as its sizes say, even where one of them is 0.
+        out.shape = out.shape.map(|size| size.min(1 << 16));
         let args = Merge {
             size: self.size_of::<Merge>(),
-            out: self.view_mut(shape),
+            out,
             blocks: Slice { data: blocks.as_ptr(), len: if of_blocks { count } else { 0 } },
             outputs: Slice { data: outputs.as_ptr(), len: if of_blocks { 0 } else { count } },
             sinks: self.optional_slice(heads),
             lse: SliceMut { data: lse.data.cast_mut(), len: lse.len },
-            isa: self.enumerator(3),
+            isa: self.enumerator(2),
         };
         // SAFETY: as above.
         unsafe { attention::masktile_merge(self.spoiled(&args)) }
