@@ -11,8 +11,8 @@ use api::cache::PagedKv;
 
 use crate::isa;
 use crate::mask::{Mask, Masks};
-use crate::matmul::Optional;
 use crate::memory::{Args, Memory, Slice, SliceMut, View, ViewMut, call};
+use crate::optional::Optional;
 use crate::status::{Fault, Result, Status};
 
 /// What an attention copies out.

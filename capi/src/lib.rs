@@ -15,6 +15,7 @@ pub mod isa;
 pub mod mask;
 pub mod matmul;
 pub mod memory;
+pub mod optional;
 pub mod packed;
 pub mod softmax;
 pub mod status;

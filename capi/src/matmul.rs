@@ -3,11 +3,13 @@
 mod parts;
 
 use std::ffi::c_void;
+use std::sync::Arc;
 
 pub use parts::{Parts, masktile_matmul_parts, masktile_parts_free, masktile_parts_run};
 
 use crate::isa;
 use crate::memory::{Args, Memory, Slice, SliceMut, User, View, ViewMut, call};
+use crate::optional::Optional;
 use crate::status::{Fault, Result, Status};
 
 /// A function of each element of a product.
@@ -24,22 +26,6 @@ pub enum Activation {
     GeluTanh = 3,
     /// `x / (1 + exp(-x))`, also called swish.
     Silu = 4,
-}
-
-/// A number that may be left out.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Optional {
-    /// 0: the default is taken.
-    pub is_given: u32,
-    /// The number.
-    pub value: f32,
-}
-
-impl Optional {
-    pub(crate) fn get(self) -> Option<f32> {
-        (self.is_given != 0).then_some(self.value)
-    }
 }
 
 /// Bounds that may be left out.
@@ -141,13 +127,14 @@ pub unsafe extern "C" fn masktile_matmul(args: *const Matmul) -> Status {
     }
 }
 
-/// A function that a product calls last.
+/// A function that a product calls last. Shared: a box that moves would take along what is borrowed
+/// from it.
 type EachFunction = dyn Fn(usize, usize, &mut [f32]) + Send + Sync;
 
 impl Each {
-    fn function(self) -> Option<Box<EachFunction>> {
+    fn function(self) -> Option<Arc<EachFunction>> {
         let (function, user) = (self.function?, User(self.user));
-        Some(Box::new(move |row, column, elements: &mut [f32]| {
+        Some(Arc::new(move |row, column, elements: &mut [f32]| {
             // SAFETY: the caller's function takes any element; these are lent to it.
             unsafe { function(user.get(), row, column, elements.as_mut_ptr(), elements.len()) }
         }))

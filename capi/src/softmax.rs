@@ -2,8 +2,8 @@
 
 use crate::isa;
 use crate::mask::{Mask, Masks};
-use crate::matmul::Optional;
 use crate::memory::{Args, Memory, Slice, SliceMut, View, ViewMut, call, spanned};
+use crate::optional::Optional;
 use crate::status::{Result, Status};
 
 /// `probs[j] = exp(s[j] - max) / sum` over the kept keys j of each row, 0 where masked, with

@@ -3,7 +3,7 @@
 
 pub use masktile as c;
 
-#[path = "common/garbage.rs"]
+#[path = "common/garbage/mod.rs"]
 mod garbage;
 
 use c::status::Status;

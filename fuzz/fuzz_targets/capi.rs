@@ -5,7 +5,7 @@ pub use capi as c;
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../capi/tests/common/garbage.rs"]
+#[path = "../../capi/tests/common/garbage/mod.rs"]
 mod garbage;
 
 fuzz_target!(|choices: &[u8]| {

@@ -1,7 +1,7 @@
 //! A product in parts, for the threads of the caller's own pool.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::matmul::{Part, workspace_len};
 
@@ -21,7 +21,7 @@ pub struct Parts {
     /// The operands, which no workspace may touch.
     operands: Vec<Range<usize>>,
     /// What the parts call. Behind them, for it is dropped after them.
-    _each: Option<Box<EachFunction>>,
+    _each: Option<Arc<EachFunction>>,
 }
 
 /// They are run from any thread, and freed from any.

@@ -1,260 +1,18 @@
-//! Calls made of garbage: sizes, strides, kinds, lengths and flags of any value, pointers that are
-//! null, misaligned, or lead somewhere into one small piece of memory, so that operands overlap. Half
-//! of all fields are what would be right, so that some calls come far. A test and a fuzz target share
-//! this; whoever includes it names the library `c` at the root of the crate.
+//! Each function with arguments of garbage.
 
 use std::ffi::c_void;
 
+use super::{Garbage, WORKSPACE};
 use crate::c::attention::{Attention, KeyBlocks, Merge, PartialOutput};
 use crate::c::cache::{KvCache, PagedCache, RaggedCache};
-use crate::c::mask::{
-    Alibi, BiasOf, BoolMatrix, KeptWhere, Mask, MaskOf, Offset, PrefixLm, SegmentIds, Segments,
-    Window,
-};
-use crate::c::matmul::{Clamp, Each, Matmul, Optional};
+use crate::c::matmul::{Clamp, Each, Matmul};
 use crate::c::memory::{Slice, SliceMut, View, ViewMut};
 use crate::c::softmax::Softmax;
 use crate::c::status::Status;
-use crate::c::view::masktile_view;
 use crate::c::{attention, cache, decoder, mask, matmul, packed, softmax};
 
-/// Words of the memory that operands lie in.
-const WORDS: usize = 512;
-/// Floats of the workspace that calls mostly get: enough for their usual sizes.
-const WORKSPACE: usize = 32 << 10;
-
-pub struct Garbage<'a> {
-    choices: &'a [u8],
-    memory: Vec<u64>,
-    workspace: Vec<f32>,
-    /// Batch, heads, rows or queries, columns or keys, depth or width.
-    sizes: [usize; 5],
-}
-
-impl<'a> Garbage<'a> {
-    pub fn new(choices: &'a [u8]) -> Self {
-        // Floats in the first half, small sizes in the second.
-        let float = |i: usize| u64::from((i as f32 / 99.0 - 1.0).to_bits()) * ((1 << 32) + 1);
-        let word = |i| if i < WORDS / 2 { float(i) } else { i as u64 % 5 };
-        let memory = (0..WORDS).map(word).collect();
-        let mut garbage =
-            Garbage { choices, memory, workspace: vec![0.0; WORKSPACE], sizes: [0; 5] };
-        garbage.sizes = std::array::from_fn(|_| garbage.below(6));
-        garbage
-    }
-
-    /// One call and what belongs to it. Panics if an error touched memory, or if a panic was caught.
-    pub fn call(&mut self) -> Status {
-        let before = self.memory.clone();
-        let status = match self.below(10) {
-            0 => self.matmul(),
-            1 => self.parts(),
-            2 => self.pack(),
-            3 => self.softmax(),
-            4 => self.attention(),
-            5 => self.merge(),
-            6 => self.kv_cache(),
-            7 => self.ragged_cache(),
-            8 => self.paged_cache(),
-            _ => self.others(),
-        };
-        assert!(status != Status::Panic);
-        assert!(status == Status::Ok || self.memory == before, "{status:?} touched memory");
-        status
-    }
-
-    fn byte(&mut self) -> u8 {
-        let [first, rest @ ..] = self.choices else { return 0 };
-        self.choices = rest;
-        *first
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::from(self.byte()) % n.max(1)
-    }
-
-    /// Once in a while.
-    fn is_odd(&mut self) -> bool {
-        self.byte() >= 240
-    }
-
-    fn word(&mut self) -> usize {
-        usize::from_le_bytes(std::array::from_fn(|_| self.byte()))
-    }
-
-    /// Small, or anything.
-    fn size(&mut self) -> usize {
-        match self.below(3) {
-            0 => self.word(),
-            1 => self.word() >> 32,
-            _ => self.below(12),
-        }
-    }
-
-    fn number(&mut self) -> f32 {
-        match self.below(4) {
-            0 => f32::from_bits(self.word() as u32),
-            _ => self.below(9) as f32 / 4.0 - 0.5,
-        }
-    }
-
-    fn enumerator(&mut self, count: usize) -> u32 {
-        if self.is_odd() { self.word() as u32 } else { self.below(count) as u32 }
-    }
-
-    /// The right size, or any.
-    fn size_of<A>(&mut self) -> usize {
-        if self.is_odd() { self.size() } else { size_of::<A>() }
-    }
-
-    /// The pointer itself, or null, or one that is misaligned.
-    fn spoiled<T>(&mut self, pointer: *const T) -> *const T {
-        match self.byte() {
-            254 => std::ptr::null(),
-            255 => pointer.cast::<u8>().wrapping_add(1).cast(),
-            _ => pointer,
-        }
-    }
-
-    /// Somewhere in the memory, with how many are left there; or nowhere, with any length.
-    fn place<T>(&mut self) -> (*mut T, usize) {
-        if self.is_odd() {
-            let odd = self.memory.as_mut_ptr().cast::<u8>().wrapping_add(1).cast();
-            let pointer =
-                if self.below(2) == 0 || align_of::<T>() == 1 { std::ptr::null_mut() } else { odd };
-            return (pointer, self.size());
-        }
-        let all = WORDS * 8;
-        let at = self.word() % all / align_of::<T>() * align_of::<T>();
-        let at = self.memory.as_mut_ptr().cast::<u8>().wrapping_add(at);
-        let left = all - (at.addr() - self.memory.as_ptr().addr());
-        (at.cast(), left / size_of::<T>())
-    }
-
-    fn slice<T>(&mut self, len: usize) -> Slice<T> {
-        let (data, most) = self.place::<T>();
-        if data.is_null() || !data.is_aligned() {
-            return Slice { data, len: most };
-        }
-        Slice { data, len: if self.is_odd() { most } else { len.min(most) } }
-    }
-
-    fn slice_mut<T>(&mut self, len: usize) -> SliceMut<T> {
-        let Slice { data, len } = self.slice::<T>(len);
-        SliceMut { data: data.cast_mut(), len }
-    }
-
-    fn optional_slice(&mut self, len: usize) -> Slice<f32> {
-        if self.below(2) == 0 { Slice { data: std::ptr::null(), len: 0 } } else { self.slice(len) }
-    }
-
-    fn view<T>(&mut self, [b, h, t, d]: [usize; 4]) -> View<T> {
-        let (data, len) = self.place::<T>();
-        let View { mut shape, mut strides, .. } = masktile_view(std::ptr::null(), b, h, t, d);
-        while self.is_odd() {
-            let axis = self.below(4);
-            match self.below(3) {
-                0 => shape[axis] = self.size(),
-                1 => strides[axis] = self.size(),
-                _ => strides[axis] = 0,
-            }
-        }
-        for (size, stride) in shape.iter().zip(&mut strides) {
-            // A few bytes repeated may ask for years of work, which is the caller's to limit.
-            *stride = (*stride).max(usize::from(*size > 64));
-            // The step of an axis of one element leads nowhere, but kernels multiply it by up to 32,
-            // and with debug assertions that must not overflow.
-            *stride = if *size < 2 { (*stride).min(1 << 32) } else { *stride };
-        }
-        View { data, len, shape, strides }
-    }
-
-    fn view_mut<T>(&mut self, shape: [usize; 4]) -> ViewMut<T> {
-        let View { data, len, shape, strides } = self.view::<T>(shape);
-        ViewMut { data: data.cast_mut(), len, shape, strides }
-    }
-
-    fn workspace(&mut self) -> SliceMut<f32> {
-        if self.is_odd() {
-            return self.slice_mut(WORKSPACE);
-        }
-        SliceMut { data: self.workspace.as_mut_ptr(), len: self.workspace.len() }
-    }
-
-    fn optional(&mut self) -> Optional {
-        Optional { is_given: u32::from(self.byte() > 127), value: self.number() }
-    }
-
-    fn offset(&mut self) -> Offset {
-        let [batch, ..] = self.sizes;
-        Offset {
-            kind: 1 + self.enumerator(6),
-            same: self.size() as isize,
-            per_batch: self.slice(batch),
-            lengths: self.slice(batch),
-        }
-    }
-
-    fn mask_of(&mut self, kind: u32) -> MaskOf {
-        let [batch, heads, queries, keys, _] = self.sizes;
-        let scores = [batch, heads, queries, keys];
-        match kind {
-            1 => MaskOf { offset: self.offset() },
-            2 => MaskOf {
-                window: Window { left: self.size(), right: self.size(), offset: self.offset() },
-            },
-            3 => MaskOf { prefix: PrefixLm { lengths: self.slice(batch), offset: self.offset() } },
-            5 => MaskOf { ranges: self.slice(batch) },
-            6 | 7 => {
-                let count = self.below(4);
-                let segments = Segments { queries: self.slice(count), keys: self.slice(count) };
-                MaskOf { segments }
-            }
-            8 => MaskOf {
-                ids: SegmentIds {
-                    queries: self.view([1, 1, batch, queries]),
-                    keys: self.view([1, 1, batch, keys]),
-                },
-            },
-            9 => self.matrix(scores, [0, 0]),
-            10 => self.matrix([batch, heads, queries, keys.div_ceil(8)], [0, 0]),
-            11 => {
-                let [rows, columns] = [1 + self.below(3), 1 + self.below(3)];
-                let blocks = [queries.div_ceil(rows), keys.div_ceil(columns)];
-                self.matrix([batch, heads, blocks[0], blocks[1]], [rows, columns])
-            }
-            12 => {
-                let function = if self.is_odd() { None } else { Some(keeps as _) };
-                MaskOf { kept_where: KeptWhere { function, user: std::ptr::null_mut() } }
-            }
-            13 => MaskOf { bias: self.view(scores) },
-            14 | 15 => MaskOf { half_bias: self.view(scores) },
-            16 => MaskOf { alibi: Alibi { slopes: self.slice(heads), offset: self.offset() } },
-            17 => {
-                let function = if self.is_odd() { None } else { Some(bias as _) };
-                MaskOf { bias_of: BiasOf { function, user: std::ptr::null_mut() } }
-            }
-            _ => MaskOf { lengths: self.slice(batch) },
-        }
-    }
-
-    fn matrix(&mut self, shape: [usize; 4], [block_queries, block_keys]: [usize; 2]) -> MaskOf {
-        let ones = self.view(shape);
-        let matrix =
-            BoolMatrix { ones, meaning: 1 + self.enumerator(2), block_queries, block_keys };
-        MaskOf { matrix }
-    }
-
-    fn masks(&mut self) -> Vec<Mask> {
-        let count = self.below(4);
-        let mask = |_| {
-            let kind = self.enumerator(18);
-            Mask { size: self.size_of::<Mask>(), kind, of: self.mask_of(kind) }
-        };
-        (0..count).map(mask).collect()
-    }
-
-    fn matmul_args(&mut self) -> Matmul {
+impl Garbage<'_> {
+    pub fn matmul_args(&mut self) -> Matmul {
         let [batch, heads, m, n, k] = self.sizes;
         let is_packed = self.is_odd();
         Matmul {
@@ -283,13 +41,13 @@ impl<'a> Garbage<'a> {
         }
     }
 
-    fn matmul(&mut self) -> Status {
+    pub fn matmul(&mut self) -> Status {
         let args = self.matmul_args();
         // SAFETY: pointers lead to as many elements as they say, or are found out.
         unsafe { matmul::masktile_matmul(self.spoiled(&args)) }
     }
 
-    fn parts(&mut self) -> Status {
+    pub fn parts(&mut self) -> Status {
         let (args, count) = (self.matmul_args(), self.size());
         let mut parts = std::ptr::null_mut();
         let before = self.memory.clone();
@@ -313,7 +71,7 @@ impl<'a> Garbage<'a> {
         }
     }
 
-    fn pack(&mut self) -> Status {
+    pub fn pack(&mut self) -> Status {
         let [.., n, k] = self.sizes;
         let (mut b, isa) = (self.view::<f32>([1, 1, k, n]), self.enumerator(2));
         // Packing takes as long as its sizes say, even where one of them is 0.
@@ -333,7 +91,7 @@ impl<'a> Garbage<'a> {
         }
     }
 
-    fn softmax(&mut self) -> Status {
+    pub fn softmax(&mut self) -> Status {
         let [batch, heads, queries, keys, _] = self.sizes;
         let shape = [batch, heads, queries, keys];
         let masks = self.masks();
@@ -360,7 +118,11 @@ impl<'a> Garbage<'a> {
     }
 
     /// `f` of the arguments of an attention: of a cache's without keys, mostly.
-    fn attend(&mut self, is_cached: bool, f: impl FnOnce(*const Attention) -> Status) -> Status {
+    pub fn attend(
+        &mut self,
+        is_cached: bool,
+        f: impl FnOnce(*const Attention) -> Status,
+    ) -> Status {
         let [batch, heads, queries, keys, dim] = self.sizes;
         let (rows, masks) = (batch * heads * queries, self.masks());
         let has_blocks = self.below(4) == 0;
@@ -398,12 +160,12 @@ impl<'a> Garbage<'a> {
         f(self.spoiled(&args))
     }
 
-    fn attention(&mut self) -> Status {
+    pub fn attention(&mut self) -> Status {
         // SAFETY: as above.
         self.attend(false, |args| unsafe { attention::masktile_attention(args) })
     }
 
-    fn merge(&mut self) -> Status {
+    pub fn merge(&mut self) -> Status {
         let [batch, heads, queries, keys, dim] = self.sizes;
         let (shape, rows) = ([batch, heads, queries, dim], batch * heads * queries);
         let (of_blocks, count) = (self.below(2) == 0, self.below(3));
@@ -433,7 +195,7 @@ impl<'a> Garbage<'a> {
         unsafe { attention::masktile_merge(self.spoiled(&args)) }
     }
 
-    fn kv_cache(&mut self) -> Status {
+    pub fn kv_cache(&mut self) -> Status {
         let [batch, heads, tokens, keys, dim] = self.sizes;
         let memory = [batch, heads, keys, dim];
         let mut cache = KvCache {
@@ -456,7 +218,7 @@ impl<'a> Garbage<'a> {
         status
     }
 
-    fn ragged_cache(&mut self) -> Status {
+    pub fn ragged_cache(&mut self) -> Status {
         let [batch, heads, tokens, keys, dim] = self.sizes;
         let memory = [batch, heads, keys, dim];
         let cache = RaggedCache {
@@ -476,7 +238,7 @@ impl<'a> Garbage<'a> {
         unsafe { cache::masktile_ragged_cache_append(&cache, k, v, self.slice(batch)) }
     }
 
-    fn paged_cache(&mut self) -> Status {
+    pub fn paged_cache(&mut self) -> Status {
         let [batch, heads, tokens, pages, dim] = self.sizes;
         let (page, columns) = (1 + self.below(4), self.below(4));
         let cache = PagedCache {
@@ -498,7 +260,7 @@ impl<'a> Garbage<'a> {
     }
 
     /// Joins, pictures of masks, positions.
-    fn others(&mut self) -> Status {
+    pub fn others(&mut self) -> Status {
         let [batch, heads, n, keys, d] = self.sizes;
         // SAFETY: as above.
         unsafe {
@@ -530,14 +292,6 @@ impl<'a> Garbage<'a> {
             }
         }
     }
-}
-
-unsafe extern "C-unwind" fn keeps(_: *mut c_void, b: usize, h: usize, i: usize, j: usize) -> i32 {
-    (b + h + i + j) as i32 % 3
-}
-
-unsafe extern "C-unwind" fn bias(_: *mut c_void, b: usize, h: usize, i: usize, j: usize) -> f32 {
-    (b + h + i) as f32 - j as f32
 }
 
 unsafe extern "C-unwind" fn each(
