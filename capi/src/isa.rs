@@ -117,9 +117,9 @@ pub unsafe extern "C" fn masktile_isa_named(name: *const c_char, isa: *mut Isa) 
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let isa = memory.write_one("isa", isa.cast::<u32>())?;
             let name = memory.text("name", name)?;
-            *isa = Isa::of(api::isa::named(&name.to_string_lossy())?) as u32;
+            let isa = memory.write_one("isa", isa.cast::<u32>())?;
+            *isa = Isa::of(api::isa::named(&name)?) as u32;
             Ok(())
         })
     }

@@ -5,6 +5,7 @@
 //! made: null, alignment, lengths, and that no output lies in another operand. Outputs are claimed
 //! first, so that each operand need be compared with them alone.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -147,6 +148,8 @@ type Claim = (&'static str, Range<usize>);
 pub(crate) struct Memory<'a> {
     claims: [Claim; 8],
     count: usize,
+    /// Whether something was lent to read, behind which nothing is lent to write.
+    is_read: Cell<bool>,
     lent: PhantomData<&'a mut u8>,
 }
 
@@ -157,7 +160,12 @@ pub(crate) struct Memory<'a> {
 /// valid for as many elements as it is given with, until this returns; nobody else writes to what
 /// is read meanwhile, nor reads or writes what is written.
 pub(crate) unsafe fn call(f: impl for<'a> FnOnce(&mut Memory<'a>) -> Result<()>) -> Status {
-    let mut memory = Memory { claims: [const { ("", 0..0) }; 8], count: 0, lent: PhantomData };
+    let mut memory = Memory {
+        claims: [const { ("", 0..0) }; 8],
+        count: 0,
+        is_read: Cell::new(false),
+        lent: PhantomData,
+    };
     caught(|| f(&mut memory))
 }
 
@@ -269,11 +277,12 @@ impl<'a> Memory<'a> {
         Ok(std::array::from_fn(|axis| four[axis]))
     }
 
-    /// A string that ends with a zero.
-    pub fn text(&self, argument: &'static str, text: *const c_char) -> Result<&'a CStr> {
+    /// A copy of a string that ends with a zero.
+    pub fn text(&self, argument: &'static str, text: *const c_char) -> Result<String> {
         self.apart(argument, &addresses(argument, text, 1)?)?;
         // SAFETY: the caller lends it up to its zero, and it is not null.
-        Ok(unsafe { CStr::from_ptr(text) })
+        let text = unsafe { CStr::from_ptr(text) };
+        Ok(text.to_string_lossy().into_owned())
     }
 
     /// An operand to read.
@@ -335,6 +344,7 @@ impl<'a> Memory<'a> {
             return Ok(&[]);
         }
         self.apart(argument, &addresses)?;
+        self.is_read.set(true);
         // SAFETY: the caller lends so many elements; `data` is aligned and not null, they are less
         // than isize::MAX bytes, and none is in what was lent to write.
         Ok(unsafe { std::slice::from_raw_parts(data, len) })
@@ -351,10 +361,11 @@ impl<'a> Memory<'a> {
             return Ok(&mut []);
         }
         self.apart(argument, &addresses)?;
+        assert!(!self.is_read.get(), "`{argument}` is lent to write behind what is lent to read");
         self.claims[self.count] = (argument, addresses);
         self.count += 1;
         // SAFETY: as in `lend`; besides, nothing that is lent later is in it, for it is claimed,
-        // and nothing to read was lent before.
+        // and nothing to read was lent before, as asserted.
         Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
     }
 
