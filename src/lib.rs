@@ -13,11 +13,14 @@
 //! | cache keys and values | [`cache`] |
 //! | build a decoder's input | [`decoder`] |
 //! | choose an instruction set | [`isa`] |
+//! | take arrays of ndarray or matrices of faer | `interop`, with those features |
 
 pub mod attention;
 pub mod cache;
 pub mod decoder;
 pub mod error;
+#[cfg(any(feature = "ndarray", feature = "faer"))]
+pub mod interop;
 pub mod isa;
 pub mod mask;
 pub mod matmul;

@@ -1,5 +1,11 @@
-//! Views: a slice with sizes and strides, so that a transposed, sliced or repeated operand needs
-//! no copy. Strides count elements.
+//! Views: memory with sizes and strides, so that a transposed, sliced or repeated operand needs no
+//! copy. Strides count elements.
+//!
+//! A view borrows the elements that it names and nothing between them: the gaps of a strided one
+//! may be somebody else's to write, as when another library splits a matrix by columns. So it
+//! holds an address and no slice.
+
+use core::marker::PhantomData;
 
 use crate::Result;
 use crate::error::{Error, ErrorKind, long_enough};
@@ -7,18 +13,29 @@ use crate::error::{Error, ErrorKind, long_enough};
 /// An operand of `N` axes in memory that somebody else owns.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T, const N: usize> {
-    data: &'a [T],
+    first: *const T,
     shape: [usize; N],
     strides: [usize; N],
+    elements: PhantomData<&'a [T]>,
 }
 
 /// An output of `N` axes in memory that somebody else owns. No two elements are the same number.
 #[derive(Debug)]
 pub struct ViewMut<'a, T, const N: usize> {
-    data: &'a mut [T],
+    first: *mut T,
     shape: [usize; N],
     strides: [usize; N],
+    elements: PhantomData<&'a mut [T]>,
 }
+
+// SAFETY: it is shared references to its elements.
+unsafe impl<T: Sync, const N: usize> Send for View<'_, T, N> {}
+// SAFETY: as above.
+unsafe impl<T: Sync, const N: usize> Sync for View<'_, T, N> {}
+// SAFETY: it is exclusive references to its elements, which are distinct.
+unsafe impl<T: Send, const N: usize> Send for ViewMut<'_, T, N> {}
+// SAFETY: shared, it gives shared references alone.
+unsafe impl<T: Sync, const N: usize> Sync for ViewMut<'_, T, N> {}
 
 /// rows x columns
 pub type MatRef<'a, T = f32> = View<'a, T, 2>;
@@ -51,7 +68,7 @@ fn meaningful<const N: usize>(shape: [usize; N], strides: [usize; N]) -> [usize;
     if shape.contains(&0) { [0; N] } else { strides }
 }
 
-/// How long a slice must be.
+/// How many elements there are from the first to the last, with those between.
 fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usize> {
     if shape.contains(&0) {
         return Ok(0);
@@ -106,7 +123,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     pub fn new(data: &'a [T], shape: [usize; N]) -> Result<Self> {
         let (strides, len) = contiguous(shape)?;
         long_enough("data", data.len(), len)?;
-        Ok(View { data, shape, strides })
+        Ok(View { first: data.as_ptr(), shape, strides, elements: PhantomData })
     }
 
     /// An operand whose element `[i, j, ..]` is `data[i * strides[0] + j * strides[1] + ..]`.
@@ -117,7 +134,25 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     pub fn with_strides(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
         let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;
-        Ok(View { data, shape, strides })
+        Ok(View { first: data.as_ptr(), shape, strides, elements: PhantomData })
+    }
+
+    /// An operand whose element `[i, j, ..]` is `first[i * strides[0] + j * strides[1] + ..]`.
+    ///
+    /// # Errors
+    /// If the extent overflows.
+    ///
+    /// # Safety
+    /// Each of these elements may be read as long as `'a`, and is written by nobody.
+    #[cfg(any(feature = "ndarray", feature = "faer"))]
+    pub(crate) unsafe fn from_raw(
+        first: *const T,
+        shape: [usize; N],
+        strides: [usize; N],
+    ) -> Result<Self> {
+        let strides = meaningful(shape, strides);
+        extent(shape, strides)?;
+        Ok(View { first, shape, strides, elements: PhantomData })
     }
 
     /// The sizes of the axes.
@@ -132,17 +167,21 @@ impl<'a, T, const N: usize> View<'a, T, N> {
 
     /// The element at `index`, if there is one.
     pub fn get(&self, index: [usize; N]) -> Option<&'a T> {
-        offset(self.shape, self.strides, index).and_then(|offset| self.data.get(offset))
+        let offset = offset(self.shape, self.strides, index)?;
+        // SAFETY: the index is inside the shape, so it names an element of the view.
+        Some(unsafe { &*self.first.add(offset) })
     }
 
     /// The last axis from `index` on, where it is contiguous.
     pub(crate) fn row(&self, index: [usize; N]) -> Option<&'a [T]> {
-        self.data.get(row(self.shape, self.strides, index)?)
+        let (start, len) = row(self.shape, self.strides, index)?;
+        // SAFETY: these are elements of the view, one behind the other.
+        Some(unsafe { core::slice::from_raw_parts(self.first.add(start), len) })
     }
 
     /// The first element's address; the rest is sizes and strides.
     pub(crate) fn as_ptr(&self) -> *const T {
-        self.data.as_ptr()
+        self.first
     }
 
     /// Axis `axis` cut to `start..start + len`.
@@ -151,7 +190,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// If there is no such axis, or it is shorter.
     pub fn narrow(mut self, axis: usize, start: usize, len: usize) -> Result<Self> {
         let skip = narrow(&mut self.shape, self.strides, axis, start, len)?;
-        self.data = self.data.get(skip..).unwrap_or(&[]);
+        self.first = self.first.wrapping_add(skip);
         Ok(self)
     }
 }
@@ -191,15 +230,15 @@ fn offset<const N: usize>(
     inside.then(|| index.iter().zip(strides).map(|(i, stride)| i * stride).sum())
 }
 
-/// Where the last axis from `index` on lies, if it is contiguous.
+/// Where the last axis from `index` on begins and how long it is, if it is contiguous.
 fn row<const N: usize>(
     shape: [usize; N],
     strides: [usize; N],
     index: [usize; N],
-) -> Option<core::ops::Range<usize>> {
+) -> Option<(usize, usize)> {
     let start = offset(shape, strides, index)?;
     let len = shape.last()? - index.last()?;
-    (strides.last() == Some(&1)).then_some(start..start + len)
+    (strides.last() == Some(&1)).then_some((start, len))
 }
 
 impl<'a, T> View<'a, T, 2> {
@@ -214,16 +253,18 @@ impl<'a, T> View<'a, T, 2> {
     }
 
     /// The same numbers with rows and columns exchanged.
-    pub fn transposed(self) -> Self {
-        let ([rows, columns], [row, column]) = (self.shape, self.strides);
-        View { data: self.data, shape: [columns, rows], strides: [column, row] }
+    pub fn transposed(mut self) -> Self {
+        self.shape.swap(0, 1);
+        self.strides.swap(0, 1);
+        self
     }
 }
 
 impl<'a, T> From<View<'a, T, 2>> for View<'a, T, 4> {
     /// One batch, one head.
     fn from(m: View<'a, T, 2>) -> Self {
-        View { data: m.data, shape: with_ones(m.shape, 1), strides: with_ones(m.strides, 0) }
+        let (shape, strides) = (with_ones(m.shape, 1), with_ones(m.strides, 0));
+        View { first: m.first, shape, strides, elements: PhantomData }
     }
 }
 
@@ -273,7 +314,7 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         // Its elements are distinct.
         let (strides, len) = contiguous(shape)?;
         long_enough("data", data.len(), len)?;
-        Ok(ViewMut { data, shape, strides })
+        Ok(ViewMut { first: data.as_mut_ptr(), shape, strides, elements: PhantomData })
     }
 
     /// An output whose element `[i, j, ..]` is `data[i * strides[0] + j * strides[1] + ..]`.
@@ -286,7 +327,28 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         if !distinct(shape, strides) {
             return Err(Error::new("strides", ErrorKind::Overlap));
         }
-        Ok(ViewMut { data, shape, strides })
+        Ok(ViewMut { first: data.as_mut_ptr(), shape, strides, elements: PhantomData })
+    }
+
+    /// An output whose element `[i, j, ..]` is `first[i * strides[0] + j * strides[1] + ..]`.
+    ///
+    /// # Errors
+    /// If the extent overflows, or two elements are the same number.
+    ///
+    /// # Safety
+    /// Each of these elements may be read and written as long as `'a`, and by nobody else.
+    #[cfg(any(feature = "ndarray", feature = "faer"))]
+    pub(crate) unsafe fn from_raw(
+        first: *mut T,
+        shape: [usize; N],
+        strides: [usize; N],
+    ) -> Result<Self> {
+        let strides = meaningful(shape, strides);
+        extent(shape, strides)?;
+        if !distinct(shape, strides) {
+            return Err(Error::new("strides", ErrorKind::Overlap));
+        }
+        Ok(ViewMut { first, shape, strides, elements: PhantomData })
     }
 
     /// The sizes of the axes.
@@ -301,17 +363,21 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
 
     /// The same elements to read.
     pub fn as_ref(&self) -> View<'_, T, N> {
-        View { data: self.data, shape: self.shape, strides: self.strides }
+        let ViewMut { first, shape, strides, .. } = *self;
+        View { first: first.cast_const(), shape, strides, elements: PhantomData }
     }
 
     /// The same elements for a shorter time.
     pub fn reborrow(&mut self) -> ViewMut<'_, T, N> {
-        ViewMut { data: self.data, shape: self.shape, strides: self.strides }
+        ViewMut { elements: PhantomData, ..*self }
     }
 
     /// The element at `index`, if there is one.
     pub fn get_mut(&mut self, index: [usize; N]) -> Option<&mut T> {
-        offset(self.shape, self.strides, index).and_then(|offset| self.data.get_mut(offset))
+        let offset = offset(self.shape, self.strides, index)?;
+        // SAFETY: the index is inside the shape, so it names an element of the view, which is
+        // borrowed mutably.
+        Some(unsafe { &mut *self.first.add(offset) })
     }
 
     /// Axis `axis` cut to `start..start + len`.
@@ -320,17 +386,19 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// If there is no such axis, or it is shorter.
     pub fn narrow(mut self, axis: usize, start: usize, len: usize) -> Result<Self> {
         let skip = narrow(&mut self.shape, self.strides, axis, start, len)?;
-        self.data = self.data.get_mut(skip..).unwrap_or(&mut []);
+        self.first = self.first.wrapping_add(skip);
         Ok(self)
     }
 
     /// The last axis from `index` on, where it is contiguous.
     pub(crate) fn row_mut(&mut self, index: [usize; N]) -> Option<&mut [T]> {
-        self.data.get_mut(row(self.shape, self.strides, index)?)
+        let (start, len) = row(self.shape, self.strides, index)?;
+        // SAFETY: these are elements of the view, one behind the other, and borrowed mutably.
+        Some(unsafe { core::slice::from_raw_parts_mut(self.first.add(start), len) })
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
-        self.data.as_mut_ptr()
+        self.first
     }
 }
 
@@ -356,7 +424,8 @@ impl<T> ViewMut<'_, T, 2> {
 impl<'a, T> From<ViewMut<'a, T, 2>> for ViewMut<'a, T, 4> {
     /// One batch, one head.
     fn from(m: ViewMut<'a, T, 2>) -> Self {
-        ViewMut { data: m.data, shape: with_ones(m.shape, 1), strides: with_ones(m.strides, 0) }
+        let (shape, strides) = (with_ones(m.shape, 1), with_ones(m.strides, 0));
+        ViewMut { first: m.first, shape, strides, elements: PhantomData }
     }
 }
 
