@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | describe memory | [`View`], [`ViewMut`]; [`MatRef`], [`MatMut`] for matrices, [`TensorRef`], [`TensorMut`] for batch x heads x tokens x dim |
 //! | multiply | [`Matmul`]; [`PackedB`] for a weight packed once, [`Activation`] for what follows |
+//! | multiply bytes | [`MatmulInt8`]; [`int8`] for quantisation |
 //! | mask | [`mask`] |
 //! | softmax | [`Softmax`] |
 //! | attention | [`Attention`]; over a part of the keys, and merged, [`attention::Merge`] |
@@ -21,6 +22,7 @@ pub mod decoder;
 pub mod error;
 #[cfg(any(feature = "ndarray", feature = "faer"))]
 pub mod interop;
+pub mod int8;
 pub mod isa;
 pub mod mask;
 pub mod matmul;
@@ -34,6 +36,8 @@ pub mod workspace;
 pub use attention::Attention;
 #[doc(inline)]
 pub use error::{Error, ErrorKind};
+#[doc(inline)]
+pub use int8::{MatmulInt8, PackedInt8};
 #[doc(inline)]
 pub use isa::Isa;
 #[doc(inline)]

@@ -25,10 +25,15 @@
 //!   heads or batches are computed beside it, or by how many threads.
 #![no_std]
 
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+extern crate std;
+
 pub mod activation;
 pub mod attention;
 pub mod exp;
+pub mod fixed;
 pub mod gemm;
+pub mod int8;
 pub mod isa;
 pub mod mask;
 mod row;
@@ -36,5 +41,5 @@ pub mod score;
 mod simd;
 pub mod softmax;
 
-pub use isa::{Isa, run};
+pub use isa::{DotProduct, Isa, run};
 pub use simd::{LANES, Op, Simd};

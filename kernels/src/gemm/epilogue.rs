@@ -135,7 +135,7 @@ impl Epilogue<'_> {
 }
 
 /// Rows of C that an epilogue works on, their columns contiguous.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     pub c: *mut f32,
     pub c_row: usize,
     pub rows: usize,
@@ -151,7 +151,7 @@ pub(super) struct Finished {
 /// The tile is valid for reading and writing, the operands at its place for reading, and nothing
 /// overlaps it.
 #[cfg_attr(vectors, inline(always))]
-pub(super) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finished) {
+pub(crate) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finished) {
     // SAFETY: the caller's. Chosen here, outside of the loops, so that each loop is one function.
     unsafe {
         match epilogue.activation {

@@ -18,6 +18,7 @@ use crate::isa::{HAS_VECTORS, Isa, run};
 use crate::simd::{LANES, Op, Simd};
 use blocks::DEEP;
 pub use epilogue::{Activation, Each, Epilogue, Operand};
+pub(crate) use epilogue::{Finished, finish};
 pub(crate) use pack::{Panel, load_strided, pack_panel, store_strided};
 pub use small::Lines;
 pub(crate) use small::add_products;

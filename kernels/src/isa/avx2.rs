@@ -4,6 +4,8 @@ use core::arch::x86_64::*;
 
 use crate::simd::{LANES, Op, Simd, sealed::Sealed};
 
+pub(super) mod int8;
+
 /// The token. Its value says that the processor has the features of `run` and that the operating
 /// system saves their registers; every `unsafe` around arithmetic below rests on that.
 #[derive(Clone, Copy)]

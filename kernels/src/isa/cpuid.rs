@@ -16,11 +16,17 @@ pub(super) struct Features {
     pub(super) avx2: bool,
     /// AVX-512 F, BW, DQ and VL, and all of `avx2`.
     pub(super) avx512: bool,
+    /// Dot products of bytes in YMM registers, by the VEX encoding, beside `avx2`.
+    pub(super) avx_vnni: bool,
+    /// The same in ZMM registers, beside `avx512`.
+    pub(super) avx512_vnni: bool,
 }
 
 const FMA: u8 = 1;
 const AVX2: u8 = 2;
 const AVX512: u8 = 4;
+const AVX_VNNI: u8 = 8;
+const AVX512_VNNI: u8 = 16;
 const KNOWN: u8 = 128;
 
 /// The answer, kept after the first call. Two threads that ask at once find the same.
@@ -31,7 +37,13 @@ pub(super) fn features() -> Features {
         word = KNOWN | detect();
         CACHE.store(word, Ordering::Relaxed);
     }
-    Features { fma: word & FMA != 0, avx2: word & AVX2 != 0, avx512: word & AVX512 != 0 }
+    Features {
+        fma: word & FMA != 0,
+        avx2: word & AVX2 != 0,
+        avx512: word & AVX512 != 0,
+        avx_vnni: word & AVX_VNNI != 0,
+        avx512_vnni: word & AVX512_VNNI != 0,
+    }
 }
 
 // `__cpuid` became safe after the oldest supported compiler.
@@ -64,9 +76,19 @@ fn detect() -> u8 {
     let avx2 = 5;
     if has(leaf1.ecx, &[fma, f16c]) && has(leaf7.ebx, &[avx2]) {
         word |= AVX2;
+        // SAFETY: leaf 7 exists, and its field eax says which of its parts.
+        let leaf7_1 = if leaf7.eax >= 1 { unsafe { __cpuid_count(7, 1) }.eax } else { 0 };
+        let avx_vnni = 4;
+        if has(leaf7_1, &[avx_vnni]) {
+            word |= AVX_VNNI;
+        }
         let (f, dq, bw, vl) = (16, 17, 30, 31);
         if has(leaf7.ebx, &[f, dq, bw, vl]) && has(xcr0, &[opmask, zmm_low, zmm_high]) {
             word |= AVX512;
+            let avx512_vnni = 11;
+            if has(leaf7.ecx, &[avx512_vnni]) {
+                word |= AVX512_VNNI;
+            }
         }
     }
     word

@@ -18,6 +18,7 @@ mod cache;
 mod cortex_m;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod cpuid;
+pub(crate) mod int8;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 mod scalar;
@@ -25,6 +26,7 @@ mod scalar;
 mod wasm128;
 
 pub(crate) use cache::Caches;
+pub use int8::DotProduct;
 
 /// Whether the target may have any instruction set beside scalar code: where it has none, scratch
 /// memory need not be as large as their tiles.

@@ -5,6 +5,10 @@ use core::arch::aarch64::*;
 
 use crate::simd::{LANES, Op, Simd, sealed::Sealed};
 
+pub(super) mod int8;
+
+pub(super) use int8::has_dotprod;
+
 /// The token. This file is compiled only for targets that have NEON, so anyone may make one;
 /// every `unsafe` around arithmetic below rests on that.
 #[derive(Clone, Copy)]

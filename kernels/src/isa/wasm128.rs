@@ -9,6 +9,8 @@ use core::arch::wasm32::*;
 
 use crate::simd::{LANES, Op, Simd, sealed::Sealed};
 
+mod int8;
+
 /// The token. This file is compiled only for targets that have the instructions, and an engine
 /// that lacks them refuses the whole module, so anyone may make one.
 #[derive(Clone, Copy)]

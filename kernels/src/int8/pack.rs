@@ -1,0 +1,164 @@
+//! Packing: bytes of an operand, copied so that the tile reads them from front to back, four of the
+//! depth at a time.
+
+use core::mem::MaybeUninit;
+
+use crate::isa::int8::Int8;
+use crate::simd::{LANES, Simd, each};
+
+/// Lines of an operand along the depth: byte `p` of line `x` is `source[x * across + p * along]`.
+/// For A a line is a row, for B a column.
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
+    pub source: *const u8,
+    pub across: usize,
+    pub along: usize,
+    /// How many lines.
+    pub width: usize,
+    /// How many bytes of each.
+    pub depth: usize,
+}
+
+impl Lines {
+    /// The lines from `x` on.
+    pub(super) fn from(self, x: usize) -> Self {
+        let source = self.source.wrapping_add(x * self.across);
+        Lines { source, width: self.width - x, ..self }
+    }
+
+    /// Bytes `4 g` and the next three of line `x`; zero behind the last.
+    ///
+    /// # Safety
+    /// The bytes of the lines are valid for reading, and there is a line `x`.
+    #[inline(always)]
+    pub(super) unsafe fn group(&self, x: usize, g: usize) -> [u8; 4] {
+        let p = self.source.wrapping_add(x * self.across + 4 * g * self.along);
+        let rest = self.depth - 4 * g;
+        // SAFETY: the caller's; byte `q` is read only where the line has it.
+        unsafe {
+            if self.along == 1 && rest >= 4 {
+                return p.cast::<[u8; 4]>().read();
+            }
+            let mut bytes = [0; 4];
+            for (q, byte) in bytes.iter_mut().enumerate() {
+                if q < rest {
+                    *byte = p.wrapping_add(q * self.along).read();
+                }
+            }
+            bytes
+        }
+    }
+}
+
+/// Packs columns of B: bytes `4 g` and on of column `x` become word `out[g * step + x]`, for whole
+/// vectors of columns; those behind the last column hold anything.
+///
+/// # Safety
+/// The bytes of the lines are valid for reading, `out` for writing `groups * step` words, which lie
+/// outside of them. `step` is a multiple of 16, not less than the width.
+#[inline(always)]
+pub(super) unsafe fn pack_b<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) {
+    for x in (0..b.width).step_by(LANES) {
+        let (columns, out) = (b.from(x), out.wrapping_add(x));
+        // SAFETY: the caller's, for 16 columns at most.
+        unsafe {
+            let done = if b.along == 1 {
+                transpose(s, columns, out, step)
+            } else if b.across == 1 && columns.width >= LANES {
+                interleave(s, columns, out, step)
+            } else {
+                0
+            };
+            for g in done..b.depth.div_ceil(4) {
+                for x in 0..columns.width.min(LANES) {
+                    let word = u32::from_ne_bytes(columns.group(x, g));
+                    out.wrapping_add(g * step + x).write(word);
+                }
+                // Something that was written, for those that are missing.
+                for x in columns.width..LANES {
+                    out.wrapping_add(g * step + x).write(0);
+                }
+            }
+        }
+    }
+}
+
+/// Columns that lie contiguous, 64 bytes of each at a time; gives the groups done. Words are moved
+/// as floats, whose bits nothing looks at.
+///
+/// # Safety
+/// [`pack_b`]'s.
+#[inline(always)]
+unsafe fn transpose<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) -> usize {
+    let base = s.base();
+    let mut g = 0;
+    // SAFETY: the caller's; lines behind the last are the last again.
+    unsafe {
+        while 4 * (g + LANES) <= b.depth {
+            // Side by side, so that each cache line is touched once.
+            let mut block = [const { MaybeUninit::<[f32; LANES]>::uninit() }; LANES];
+            each!(x < 16, {
+                let line = b.across * if x < b.width { x } else { b.width - 1 };
+                let line = b.source.wrapping_add(line + 4 * g);
+                base.store(block[x].as_mut_ptr().cast(), base.load(line.cast()));
+            });
+            each!(fourth < 4, {
+                let columns = base.columns4(block.as_ptr().cast::<f32>().add(4 * fourth), LANES);
+                each!(q < 4, {
+                    let out = out.wrapping_add((g + 4 * fourth + q) * step);
+                    base.store(out.cast(), columns[q]);
+                });
+            });
+            g += LANES;
+        }
+    }
+    g
+}
+
+/// Rows of 16 contiguous columns, four rows at a time; gives the groups done.
+///
+/// # Safety
+/// [`pack_b`]'s, and there are 16 columns.
+#[inline(always)]
+unsafe fn interleave<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) -> usize {
+    let groups = b.depth / 4;
+    for g in 0..groups {
+        let row = |q: usize| b.source.wrapping_add((4 * g + q) * b.along).cast::<[u8; LANES]>();
+        // SAFETY: the caller's.
+        unsafe {
+            let columns =
+                s.interleave([row(0).read(), row(1).read(), row(2).read(), row(3).read()]);
+            out.wrapping_add(g * step).cast::<[[u8; 4]; LANES]>().write_unaligned(columns);
+        }
+    }
+    groups
+}
+
+/// What is done to bytes of A on the way: `byte ^ flip` is i8 or u8 as the instruction takes it, and
+/// `zero` stands for nothing there.
+#[derive(Clone, Copy)]
+pub(super) struct Conversion {
+    pub flip: u8,
+    pub zero: i16,
+}
+
+/// Packs rows of A: group `g` of row `x` becomes `out[g * width + x]`.
+///
+/// # Safety
+/// The bytes of the lines are valid for reading, `out` for writing `groups * width` groups, which
+/// lie outside of them.
+#[inline(always)]
+pub(super) unsafe fn pack_a<S: Int8>(s: S, a: Lines, how: Conversion, out: *mut S::Group) {
+    for x in 0..a.width {
+        for g in 0..a.depth.div_ceil(4) {
+            // SAFETY: the caller's.
+            unsafe {
+                let bytes = a.group(x, g).map(
+                    #[inline(always)]
+                    |byte| byte ^ how.flip,
+                );
+                out.wrapping_add(g * a.width + x).write_unaligned(s.group(bytes, how.zero));
+            }
+        }
+    }
+}
