@@ -358,7 +358,7 @@ impl Plan<'_> {
 
     /// Whether numbers are added to scores.
     #[cfg_attr(vectors, inline(always))]
-    pub(crate) fn has_biases(&self) -> bool {
+    pub fn has_biases(&self) -> bool {
         self.biases.len > 0
     }
 
@@ -380,12 +380,9 @@ impl Plan<'_> {
     /// The grids have those positions, valid for reading.
     #[cfg_attr(vectors, inline(always))]
     pub(crate) unsafe fn kept<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> u16 {
-        let mut kept = first_bits(n);
         // SAFETY: the caller's.
         unsafe {
-            for bits in self.bits.iter().skip(usize::from(cfg!(masktile_fault = "missing_mask"))) {
-                kept &= bits.kept(s, row, key, n);
-            }
+            let mut kept = self.kept_by_bits(s, row, key, n);
             for bias in self.biases.iter() {
                 if bias.may_mask() {
                     for i in (0..n).step_by(S::LANES) {
@@ -394,8 +391,25 @@ impl Plan<'_> {
                     }
                 }
             }
+            kept
         }
-        kept
+    }
+
+    /// [`Plan::kept`] of a plan without biases, in which nothing is a float.
+    ///
+    /// # Safety
+    /// As there.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) unsafe fn kept_by_bits<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> u16 {
+        let all = self.bits.iter().skip(usize::from(cfg!(masktile_fault = "missing_mask")));
+        all.fold(
+            first_bits(n),
+            #[inline(always)]
+            |kept, bits| {
+                // SAFETY: the caller's.
+                kept & unsafe { bits.kept(s, row, key, n) }
+            },
+        )
     }
 
     /// The scores `v` of the `n` keys of a vector from `key` on, plus the biases in order.

@@ -31,6 +31,7 @@
 mod finish;
 mod job;
 mod packed;
+mod softmax;
 
 use masktile_kernels::int8 as kernel;
 
@@ -49,6 +50,7 @@ pub use finish::{
 pub use job::Part;
 use job::{Job, Right};
 pub use packed::PackedInt8;
+pub use softmax::{Form, FromInt8, FromInt16, SoftmaxInt};
 
 /// Floats of workspace for an m x k by k x n product of bytes, whatever the machine and the strides;
 /// none on targets without vectors.

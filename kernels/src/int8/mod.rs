@@ -15,6 +15,7 @@ mod drive;
 mod finish;
 mod pack;
 mod small;
+pub mod softmax;
 mod tile;
 
 use crate::gemm::{min, split};
