@@ -6,6 +6,7 @@
 //! | to do | see |
 //! | --- | --- |
 //! | describe memory | [`View`], [`ViewMut`]; [`MatRef`], [`MatMut`] for matrices, [`TensorRef`], [`TensorMut`] for batch x heads x tokens x dim |
+//! | hold numbers in half the memory | [`f16`], [`bf16`]; what takes them says [`Number`] |
 //! | multiply | [`Matmul`]; [`PackedB`] for a weight packed once, [`Activation`] for what follows |
 //! | multiply bytes | [`MatmulInt8`]; [`int8`] for quantisation |
 //! | mask | [`mask`] |
@@ -26,6 +27,7 @@ pub mod int8;
 pub mod isa;
 pub mod mask;
 pub mod matmul;
+pub mod number;
 pub mod packed;
 pub mod score;
 pub mod softmax;
@@ -46,6 +48,8 @@ pub use mask::{
 };
 #[doc(inline)]
 pub use matmul::{Activation, Matmul};
+#[doc(inline)]
+pub use number::{Number, bf16, f16};
 #[doc(inline)]
 pub use packed::PackedB;
 #[doc(inline)]

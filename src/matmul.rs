@@ -2,7 +2,8 @@
 
 use core::marker::PhantomData;
 
-use masktile_kernels::gemm::{self, Each, Epilogue, Gemm, Operand};
+use masktile_kernels::gemm::{self, Each, Epilogue, Gemm, Operand, Right as Weight};
+use masktile_kernels::{Dtype, Numbers, NumbersMut};
 
 #[doc(inline)]
 pub use masktile_kernels::gemm::Activation;
@@ -10,11 +11,13 @@ pub use masktile_kernels::gemm::Activation;
 use crate::Result;
 use crate::error::{Error, ErrorKind, same, same_shape};
 use crate::isa::{self, Isa};
+use crate::number::Number;
 use crate::packed::PackedB;
 use crate::view::{View, ViewMut};
 use crate::workspace::Scratch;
 
-/// Floats of workspace for an m x k by k x n product, whatever the machine and the strides.
+/// Floats of workspace for an m x k by k x n product whose C is of f32, whatever the machine, the
+/// strides and the types of A and B.
 ///
 /// ```
 /// static WORKSPACE: [f32; masktile::matmul::workspace_len(16, 16, 16)] =
@@ -25,9 +28,19 @@ pub const fn workspace_len(m: usize, n: usize, k: usize) -> usize {
     gemm::workspace(m, n, k)
 }
 
-/// `C = clamp(activation(scale (alpha A B + beta C) + bias) + residual)` for f32 of any strides:
+/// As [`workspace_len`], where C is of [`f16`](crate::f16) or [`bf16`](crate::bf16): at most 1 MiB more,
+/// for sums that are not rounded yet.
+pub const fn rounded_workspace_len(m: usize, n: usize, k: usize) -> usize {
+    gemm::rounded_workspace(m, n, k)
+}
+
+/// `C = clamp(activation(scale (alpha A B + beta C) + bias) + residual)` for operands of any strides:
 /// A is m x k, B is k x n, C and the residual are m x n, scale and bias are one number a column.
 /// All but A and B are left out where they are not given.
+///
+/// A, B and C are of f32, f16 or bf16, in any mix; scale, bias and residual are of f32. Arithmetic is
+/// in f32: halves are widened as they are read, and a C of halves is rounded once, to nearest even,
+/// behind the last step. The result has the bits of the product of f32 copies, so rounded.
 ///
 /// Every element is one chain of fused multiply-adds over k in order: it has the same bits on
 /// every instruction set, whatever the other rows and columns. Each step behind it is rounded by
@@ -52,10 +65,23 @@ pub const fn workspace_len(m: usize, n: usize, k: usize) -> usize {
 /// assert_eq!(y, [11.0, 22.0, 0.0, 13.0, 24.0, 0.0]);
 /// # Ok::<(), masktile::Error>(())
 /// ```
+///
+/// A weight of bfloat16, and a result of it:
+///
+/// ```
+/// use masktile::{MatMut, MatRef, Matmul, Workspace, bf16};
+///
+/// let w = [1.0, 0.5, 0.25, 2.0].map(bf16::from_f32);      // 2 out x 2 in
+/// let mut y = [bf16::ZERO; 2];
+/// Matmul::new(MatRef::new(&[1.0, 4.0], [1, 2])?, MatRef::new(&w, [2, 2])?.transposed())
+///     .run(&mut MatMut::new(&mut y, [1, 2])?, &mut Workspace::new())?;
+/// assert_eq!(y, [3.0, 8.25].map(bf16::from_f32));
+/// # Ok::<(), masktile::Error>(())
+/// ```
 #[derive(Clone, Copy)]
-pub struct Matmul<'a, const N: usize = 2> {
-    a: View<'a, f32, N>,
-    b: Right<'a, N>,
+pub struct Matmul<'a, const N: usize = 2, A = f32, B = f32> {
+    a: View<'a, A, N>,
+    b: Right<'a, N, B>,
     alpha: f32,
     beta: f32,
     scale: Option<&'a [f32]>,
@@ -69,30 +95,33 @@ pub struct Matmul<'a, const N: usize = 2> {
 
 /// The right-hand matrix.
 #[derive(Clone, Copy, Debug)]
-enum Right<'a, const N: usize> {
-    View(View<'a, f32, N>),
+enum Right<'a, const N: usize, B> {
+    View(View<'a, B, N>),
     Packed(PackedB<'a>),
 }
 
-impl<const N: usize> core::fmt::Debug for Matmul<'_, N> {
+impl<const N: usize, A: Number, B: Number> core::fmt::Debug for Matmul<'_, N, A, B> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let shape = self.a.shape();
-        f.debug_struct("Matmul").field("a", &shape).field("b", &self.b).finish_non_exhaustive()
+        let b = self.b_shape();
+        f.debug_struct("Matmul").field("a", &shape).field("b", &b).finish_non_exhaustive()
     }
 }
 
-impl<'a, const N: usize> Matmul<'a, N> {
+impl<'a, const N: usize, A: Number> Matmul<'a, N, A> {
+    /// `C = A B` with a B that was packed before, the same for all indices of leading axes.
+    pub fn packed(a: View<'a, A, N>, b: PackedB<'a>) -> Self {
+        Self::with(a, Right::Packed(b))
+    }
+}
+
+impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     /// `C = A B`.
-    pub fn new(a: View<'a, f32, N>, b: View<'a, f32, N>) -> Self {
+    pub fn new(a: View<'a, A, N>, b: View<'a, B, N>) -> Self {
         Self::with(a, Right::View(b))
     }
 
-    /// `C = A B` with a B that was packed before, the same for all indices of leading axes.
-    pub fn packed(a: View<'a, f32, N>, b: PackedB<'a>) -> Self {
-        Self::with(a, Right::Packed(b))
-    }
-
-    fn with(a: View<'a, f32, N>, b: Right<'a, N>) -> Self {
+    fn with(a: View<'a, A, N>, b: Right<'a, N, B>) -> Self {
         const { assert!(N >= 2, "a matrix has rows and columns") };
         Matmul {
             a,
@@ -153,7 +182,8 @@ impl<'a, const N: usize> Matmul<'a, N> {
 
     /// Your own last step: called as `f(row, column, elements)` once for every finished element,
     /// with contiguous elements of one row from that column on, some at a time, in no given order
-    /// and from any of the threads that run parts. Rows count on through the leading axes.
+    /// and from any of the threads that run parts. Rows count on through the leading axes. A C of
+    /// halves is rounded behind it.
     ///
     /// ```
     /// use masktile::{MatMut, MatRef, Matmul};
@@ -179,14 +209,14 @@ impl<'a, const N: usize> Matmul<'a, N> {
         self
     }
 
-    /// Computes C. `workspace` holds at least [`workspace_len`] floats.
+    /// Computes C. `workspace` holds at least [`workspace_len`] floats, or [`rounded_workspace_len`].
     ///
     /// # Errors
     /// If shapes do not fit, scale, bias or the workspace is too short, B was packed for another
     /// instruction set, or `MASKTILE_ISA` names no available one; C is untouched then.
-    pub fn run<W: Scratch + ?Sized>(
+    pub fn run<C: Number, W: Scratch + ?Sized>(
         &self,
-        c: &mut ViewMut<'_, f32, N>,
+        c: &mut ViewMut<'_, C, N>,
         workspace: &mut W,
     ) -> Result<()> {
         let job = self.checked(c)?;
@@ -217,11 +247,11 @@ impl<'a, const N: usize> Matmul<'a, N> {
     /// assert_eq!(c, [24.0; 64 * 64]);
     /// # Ok::<(), masktile::Error>(())
     /// ```
-    pub fn parts<'c>(
+    pub fn parts<'c, C: Number>(
         &self,
-        c: &'c mut ViewMut<'_, f32, N>,
+        c: &'c mut ViewMut<'_, C, N>,
         parts: usize,
-    ) -> Result<impl ExactSizeIterator<Item = Part<'c, N>> + use<'a, 'c, N>>
+    ) -> Result<impl ExactSizeIterator<Item = Part<'c, N>> + use<'a, 'c, N, A, B, C>>
     where
         'a: 'c,
     {
@@ -235,7 +265,7 @@ impl<'a, const N: usize> Matmul<'a, N> {
     /// # Errors
     /// As [`Matmul::run`].
     #[cfg(feature = "rayon")]
-    pub fn run_rayon(&self, c: &mut ViewMut<'_, f32, N>) -> Result<()> {
+    pub fn run_rayon<C: Number>(&self, c: &mut ViewMut<'_, C, N>) -> Result<()> {
         // Under about 50 microseconds of one core a second one is not worth waking.
         const WORTH_A_THREAD: usize = 2 << 20;
         let job = self.checked(c)?;
@@ -249,7 +279,7 @@ impl<'a, const N: usize> Matmul<'a, N> {
     }
 
     /// What to compute, all checks done: every element that it names is in a view of its own.
-    fn checked<'c>(&self, c: &mut ViewMut<'_, f32, N>) -> Result<Job<'c, N>>
+    fn checked<'c, C: Number>(&self, c: &mut ViewMut<'_, C, N>) -> Result<Job<'c, N>>
     where
         'a: 'c,
     {
@@ -257,16 +287,10 @@ impl<'a, const N: usize> Matmul<'a, N> {
         let shape = c.shape();
         let [m, n] = last_two(shape);
         let [a_m, k] = last_two(self.a.shape());
-        let (b_shape, b_strides, b, panels) = match &self.b {
-            Right::View(b) => (b.shape(), b.strides(), b.as_ptr(), false),
-            Right::Packed(b) => {
-                let shape = core::array::from_fn(|axis| match (N - axis, b.shape()) {
-                    (2, [k, _]) => k,
-                    (1, [_, n]) => n,
-                    _ => 1,
-                });
-                (shape, [0; N], b.panels(isa)?, true)
-            }
+        let b_shape = self.b_shape();
+        let (b_strides, b) = match &self.b {
+            Right::View(b) => (b.strides(), Weight::Numbers(Numbers::at(b.as_ptr()))),
+            Right::Packed(b) => ([0; N], Weight::Panels(b.panels(isa)?)),
         };
         let [k_b, n_b] = last_two(b_shape);
         same("b", "rows", k_b, k)?;
@@ -324,15 +348,14 @@ impl<'a, const N: usize> Matmul<'a, N> {
             n,
             k,
             alpha: self.alpha,
-            a: self.a.as_ptr(),
+            a: Numbers::at(self.a.as_ptr()),
             a_row,
             a_col,
             b,
             b_row,
             b_col,
-            panels,
             beta: self.beta,
-            c: c.as_mut_ptr(),
+            c: NumbersMut::at(c.as_mut_ptr()),
             c_row,
             c_col,
             epilogue,
@@ -340,8 +363,28 @@ impl<'a, const N: usize> Matmul<'a, N> {
         let mut lead = shape;
         lead[N - 2..].fill(1);
         let strides = [self.a.strides(), b_lead, c_strides, residual_lead];
-        Ok(Job { gemm, isa, lead, strides }.merged())
+        // Chosen by the types: a program with f32 alone holds nothing of the others.
+        let is_mixed = const { !(is_f32::<A>() && is_f32::<B>() && is_f32::<C>()) };
+        let kernel = if is_mixed { gemm::gemm_mixed } else { gemm::gemm };
+        Ok(Job { gemm, isa, kernel, lead, strides }.merged())
     }
+
+    /// B as it is multiplied, k x n.
+    fn b_shape(&self) -> [usize; N] {
+        let [k, n] = match &self.b {
+            Right::View(b) => return b.shape(),
+            Right::Packed(b) => b.shape(),
+        };
+        core::array::from_fn(|axis| match N - axis {
+            2 => k,
+            1 => n,
+            _ => 1,
+        })
+    }
+}
+
+const fn is_f32<T: Number>() -> bool {
+    matches!(T::DTYPE, Dtype::F32)
 }
 
 /// A piece of a product, for any thread; see [`Matmul::parts`].
@@ -354,8 +397,8 @@ pub struct Part<'c, const N: usize = 2> {
 }
 
 impl<const N: usize> Part<'_, N> {
-    /// Computes the piece. `workspace` holds at least [`workspace_len`] floats and is this
-    /// thread's alone.
+    /// Computes the piece. `workspace` holds at least [`workspace_len`] floats, or
+    /// [`rounded_workspace_len`], and is this thread's alone.
     ///
     /// # Errors
     /// If the workspace is too short; the piece is not computed then.
@@ -368,11 +411,15 @@ impl<const N: usize> Part<'_, N> {
     }
 }
 
+/// [`gemm::gemm`] or [`gemm::gemm_mixed`].
+type Kernel = unsafe fn(Isa, &Gemm<'_>, *mut f32);
+
 /// A checked product: one [`Gemm`] for each index of the leading axes.
 #[derive(Clone, Copy)]
 struct Job<'a, const N: usize> {
     gemm: Gemm<'a>,
     isa: Isa,
+    kernel: Kernel,
     /// The leading axes; the last two are 1.
     lead: [usize; N],
     /// Of A, B, C and the residual.
@@ -386,7 +433,11 @@ impl<'a, const N: usize> Job<'a, N> {
     }
 
     fn workspace_len(&self) -> usize {
-        workspace_len(self.gemm.m, self.gemm.n, self.gemm.k)
+        let Gemm { m, n, k, .. } = self.gemm;
+        match self.gemm.c.dtype() {
+            Dtype::F32 => workspace_len(m, n, k),
+            _ => rounded_workspace_len(m, n, k),
+        }
     }
 
     /// One product of many rows, where all share B and rows follow on from batch to batch.
@@ -422,9 +473,11 @@ impl<'a, const N: usize> Job<'a, N> {
         }
         let [a, b, c, residual] = offsets;
         let mut gemm = self.gemm;
-        gemm.a = gemm.a.wrapping_add(a);
-        gemm.b = gemm.b.wrapping_add(b);
-        gemm.c = gemm.c.wrapping_add(c);
+        gemm.a = gemm.a.skip(a);
+        if let Weight::Numbers(numbers) = &mut gemm.b {
+            *numbers = numbers.skip(b);
+        }
+        gemm.c = gemm.c.skip(c);
         gemm.epilogue.origin.0 = index * gemm.m;
         let operand = &mut gemm.epilogue.residual;
         if !operand.data.is_null() {
@@ -447,7 +500,7 @@ impl<'a, const N: usize> Job<'a, N> {
             let gemm = if parts == 1 { self.gemm } else { self.gemm.part(index, parts) };
             // SAFETY: `checked`: sizes and strides name elements of the views alone; C is borrowed
             // mutably, so it overlaps nothing, and its elements are distinct by construction.
-            return unsafe { gemm::gemm(self.isa, &gemm, workspace) };
+            return unsafe { (self.kernel)(self.isa, &gemm, workspace) };
         }
         // Each batch in as many pieces as give every part one.
         let pieces = parts.div_ceil(batches.max(1)).max(1);
@@ -455,7 +508,7 @@ impl<'a, const N: usize> Job<'a, N> {
         for piece in at(index)..at(index + 1) {
             let gemm = self.batch(piece / pieces).part(piece % pieces, pieces);
             // SAFETY: as above; other batches are other elements of the views.
-            unsafe { gemm::gemm(self.isa, &gemm, workspace) };
+            unsafe { (self.kernel)(self.isa, &gemm, workspace) };
         }
     }
 }

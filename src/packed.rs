@@ -5,6 +5,7 @@ use masktile_kernels::gemm;
 use crate::Result;
 use crate::error::{Error, ErrorKind, long_enough};
 use crate::isa::{self, Isa};
+use crate::number::Number;
 use crate::view::MatRef;
 
 /// Numbers before the panels, which say what they are.
@@ -45,12 +46,12 @@ impl<'a> PackedB<'a> {
         gemm::packed_len(k, n).saturating_add(HEADER)
     }
 
-    /// Packs `b` into `memory` for the current instruction set (see [`isa`]).
+    /// Packs `b` into `memory` for the current instruction set (see [`isa`]). Halves are widened.
     ///
     /// # Errors
     /// If `memory` is shorter than [`PackedB::len`], or `MASKTILE_ISA` names no available
     /// instruction set.
-    pub fn pack(b: MatRef<'_>, memory: &'a mut [f32]) -> Result<Self> {
+    pub fn pack<B: Number>(b: MatRef<'_, B>, memory: &'a mut [f32]) -> Result<Self> {
         Self::pack_for(isa::or_current(None)?, b, memory)
     }
 
@@ -58,7 +59,7 @@ impl<'a> PackedB<'a> {
     ///
     /// # Errors
     /// If `memory` is shorter than [`PackedB::len`].
-    pub fn pack_for(isa: Isa, b: MatRef<'_>, memory: &'a mut [f32]) -> Result<Self> {
+    pub fn pack_for<B: Number>(isa: Isa, b: MatRef<'_, B>, memory: &'a mut [f32]) -> Result<Self> {
         let [k, n] = b.shape();
         long_enough("memory", memory.len(), Self::len(k, n))?;
         let width = gemm::panel_width(isa);

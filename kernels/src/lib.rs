@@ -36,10 +36,12 @@ pub mod gemm;
 pub mod int8;
 pub mod isa;
 pub mod mask;
+mod number;
 mod row;
 pub mod score;
 mod simd;
 pub mod softmax;
 
 pub use isa::{DotProduct, Isa, run};
+pub use number::{Dtype, Number, Numbers, NumbersMut};
 pub use simd::{LANES, Op, Simd};

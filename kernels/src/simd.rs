@@ -188,6 +188,18 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn widen_f16(self, halves: [u16; LANES]) -> Self::V;
     /// The bits of bfloat16 as floats, exactly; one number takes the first.
     fn widen_bf16(self, halves: [u16; LANES]) -> Self::V;
+    /// The bits of the nearest halves, of two such the even one; one number comes first.
+    fn narrow_f16(self, a: Self::V) -> [u16; LANES];
+    /// The same of bfloat16.
+    fn narrow_bf16(self, a: Self::V) -> [u16; LANES];
+    /// The two halves in each lane's bits as floats: those of the lower 16 bits, those of the upper.
+    fn pairs_f16(self, words: Self::V) -> [Self::V; 2];
+    /// The same of bfloat16.
+    fn pairs_bf16(self, words: Self::V) -> [Self::V; 2];
+    /// Byte `I mod 4` of each lane's bits, the lowest the first, as a signed number.
+    fn signed_byte<const I: usize>(self, words: Self::V) -> Self::V;
+    /// Four bits of each lane's, the `I`th from the lowest, as a number from 0 to 15.
+    fn nibble<const I: usize>(self, words: Self::V) -> Self::V;
 
     /// Runs `op` with this instruction set's target features enabled.
     fn run<O: Op>(self, op: O) -> O::Out;
@@ -217,6 +229,7 @@ pub(crate) fn fold_lanes(mut lanes: [f32; LANES], step: impl Fn(f32, f32) -> f32
 macro_rules! each {
     ($i:ident < 2, $body:block) => { $crate::simd::each!(@ $i, 2, $body, 0 1) };
     ($i:ident < 4, $body:block) => { $crate::simd::each!(@ $i, 4, $body, 0 1 2 3) };
+    ($i:ident < 8, $body:block) => { $crate::simd::each!(@ $i, 8, $body, 0 1 2 3 4 5 6 7) };
     ($i:ident < 16, $body:block) => {
         $crate::simd::each!(@ $i, 16, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };

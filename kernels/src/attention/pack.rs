@@ -1,7 +1,7 @@
 //! What a group of query rows packs, and where the values lie.
 
 use super::group::{Block, Group};
-use crate::gemm::{B, Panel, min, pack_panel};
+use crate::gemm::{B, Packed, Panel, min, pack_panel};
 use crate::simd::Simd;
 
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
@@ -26,9 +26,11 @@ impl<S: Simd> Group<'_, S> {
                     width,
                     depth: self.x.dim,
                     scale: 1.0,
+                    ahead: 0,
                 };
+                let packed = Packed { out: tile.wrapping_add(r), stride: rows, padded: width };
                 // SAFETY: the impl block's.
-                unsafe { pack_panel(self.s, &panel, tile.wrapping_add(r), rows, width) };
+                unsafe { pack_panel(self.s, &panel, packed) };
                 r += width;
             }
         }
@@ -53,8 +55,9 @@ impl<S: Simd> Group<'_, S> {
                     let (source, here) = self.x.k.piece(self.batch, self.kv_head, token);
                     let width = min(width - packed, here);
                     let depth = self.x.dim;
-                    let panel = Panel { source, across, along, width, depth, scale: 1.0 };
-                    pack_panel(self.s, &panel, out.wrapping_add(packed), nr, nr - packed);
+                    let panel = Panel { source, across, along, width, depth, scale: 1.0, ahead: 0 };
+                    let out = out.wrapping_add(packed);
+                    pack_panel(self.s, &panel, Packed { out, stride: nr, padded: nr - packed });
                     packed += width;
                 }
             }
@@ -72,10 +75,17 @@ impl<S: Simd> Group<'_, S> {
             unsafe {
                 let (source, here) = self.x.v.piece(self.batch, self.kv_head, block.start + key);
                 let depth = min(block.end - key, here);
-                let panel =
-                    Panel { source, across, along, width: self.x.value_dim, depth, scale: 1.0 };
+                let panel = Panel {
+                    source,
+                    across,
+                    along,
+                    width: self.x.value_dim,
+                    depth,
+                    scale: 1.0,
+                    ahead: 0,
+                };
                 let out = self.at(self.layout.values + key * width);
-                pack_panel(self.s, &panel, out, width, width);
+                pack_panel(self.s, &panel, Packed { out, stride: width, padded: width });
                 key += depth;
             }
         }

@@ -1,7 +1,8 @@
 //! Which way a product goes, and in blocks of what size: by shape, layout and caches alone.
 
-use super::{Gemm, KC, MC, NC};
+use super::{Gemm, KC, MAX_MR, MC, NC, Right};
 use crate::isa::Caches;
+use crate::number::Dtype;
 use crate::simd::{LANES, Simd};
 
 /// How a tile comes by its columns of B.
@@ -28,6 +29,8 @@ pub(super) struct Way {
     pub mc: usize,
     pub kc: usize,
     pub nc: usize,
+    /// Depth of B that is packed before its tiles are computed, where that is less than a block's.
+    pub piece: usize,
     /// How far ahead, in elements of B, a tile asks for cache lines; 0 for not at all.
     pub ahead: usize,
 }
@@ -42,42 +45,84 @@ pub(super) const DEEP: usize = 2048;
 /// Floats of a B that stays in L1 and L2 as it lies, whatever the number of rows.
 const SMALL: usize = 16 * 1024;
 
+/// How far ahead, in elements, cache lines are asked for where B is widened for few rows.
+const AHEAD: usize = 256;
+/// Depth of a piece of B, by columns and not of f32, that few rows pass over: widened into L1, where
+/// its tiles find it. A block has whole pieces of whole cache lines.
+const PIECE: usize = 64;
+
 impl Way {
     #[cfg_attr(vectors, inline(always))]
-    pub(super) fn of<S: Simd>(g: &Gemm<'_>) -> Way {
+    pub(super) fn of<S: Simd, const MIXED: bool>(g: &Gemm<'_>) -> Way {
         let nr = S::NV * S::LANES;
-        let must_pack_a = g.a_col != 1 || g.alpha != 1.0;
+        let must_pack_a = g.a_col != 1 || g.alpha != 1.0 || (MIXED && g.a.dtype() != Dtype::F32);
         // A packed A is one stream instead of one a row; packing repays itself over some panels.
         let pack_a = must_pack_a || g.n > 4 * nr;
-        let in_place =
-            Way { b: Source::Rows, pack_a, mr: S::MR, nr, mc: MC, kc: KC, nc: NC, ahead: 0 };
+        let in_place = Way {
+            b: Source::Rows,
+            pack_a,
+            mr: S::MR,
+            nr,
+            mc: MC,
+            kc: KC,
+            nc: NC,
+            piece: KC,
+            ahead: 0,
+        };
         let floats = g.k.saturating_mul(g.n);
-        if !g.panels && g.b_col == 1 && floats <= SMALL {
+        let b = match g.b {
+            Right::Panels(_) => {
+                return Way { b: Source::Prepacked, ..in_place }.fitted(&Caches::detect());
+            }
+            Right::Quantised(_) if MIXED => return in_place.widened(g, must_pack_a),
+            Right::Numbers(b) => b.dtype(),
+            Right::Quantised(_) => Dtype::F32,
+        };
+        if MIXED && b != Dtype::F32 {
+            return in_place.widened(g, must_pack_a);
+        }
+        if g.b_col == 1 && floats <= SMALL {
             return in_place;
         }
-        if const { S::LANES == 1 } && !g.panels && g.b_row == 1 && floats <= SMALL {
+        if const { S::LANES == 1 } && g.b_row == 1 && floats <= SMALL {
             return Way { b: Source::Columns, ..in_place };
         }
-        if !g.panels && g.b_row == 1 && g.b_col != 1 && g.m <= S::MR_BY_COLUMNS {
+        if g.b_row == 1 && g.b_col != 1 && g.m <= S::MR_BY_COLUMNS {
             return Way {
                 b: Source::Columns,
                 pack_a: must_pack_a || g.m > 1,
                 mr: S::MR_BY_COLUMNS,
                 nr: LANES,
                 kc: DEEP,
+                piece: DEEP,
                 ahead: 8 * LANES,
                 ..in_place
             };
         }
         let caches = Caches::detect();
-        if !g.panels && g.b_col == 1 && g.m <= 2 * S::MR && floats > caches.l2 / 8 {
+        if g.b_col == 1 && g.m <= 2 * S::MR && floats > caches.l2 / 8 {
             return Way { kc: SHALLOW, nc: usize::MAX, ahead: 32 * nr, ..in_place };
         }
-        if !g.panels && g.b_col == 1 && g.m <= 4 * S::MR {
+        if g.b_col == 1 && g.m <= 4 * S::MR {
             return in_place;
         }
-        let b = if g.panels { Source::Prepacked } else { Source::Packed };
-        Way { b, ..in_place }.fitted(&caches)
+        Way { b: Source::Packed, ..in_place }.fitted(&caches)
+    }
+
+    /// The way of a B that is not of f32, which tiles never read where it lies: widening is a part of
+    /// packing.
+    #[cfg_attr(vectors, inline(always))]
+    fn widened(self, g: &Gemm<'_>, must_pack_a: bool) -> Way {
+        let packed = Way { b: Source::Packed, ..self };
+        if g.m > MAX_MR {
+            return packed.fitted(&Caches::detect());
+        }
+        // As many rows of B at once as the prefetchers follow, or pieces of as many columns as a
+        // panel has.
+        if g.b_row != 1 && matches!(g.b, Right::Numbers(_)) {
+            return Way { kc: SHALLOW, piece: SHALLOW, nc: usize::MAX, ahead: AHEAD, ..packed };
+        }
+        Way { pack_a: must_pack_a || g.m > 1, kc: DEEP, piece: PIECE, ahead: AHEAD, ..packed }
     }
 
     /// Blocks of packed operands. A panel of B and one of A together are up to twice L1: the
@@ -91,9 +136,9 @@ impl Way {
             let units = n.checked_div(unit).unwrap_or(0);
             if units == 0 { unit } else { units * unit }
         };
-        let kc = whole(caches.l1 / 2 / (self.mr + self.nr), LANES, KC);
+        let kc = whole(caches.l1 / 2 / (self.mr + self.nr), 2 * LANES, KC);
         let mc = whole((caches.l2 / 24).checked_div(kc).unwrap_or(0), self.mr, MC);
         let nc = whole((caches.l2 / 4).checked_div(kc).unwrap_or(0), self.nr, NC);
-        Way { kc, mc, nc, ..self }
+        Way { kc, piece: kc, mc, nc, ..self }
     }
 }

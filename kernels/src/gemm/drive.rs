@@ -2,25 +2,27 @@
 
 use super::blocks::{Source, Way};
 use super::epilogue::{Finished, finish};
-use super::pack::{Panel, pack_panel};
+use super::pack::{Packed, Panel, pack_numbers, pack_panel};
+use super::quantised::{Rows, pack_quantised};
 use super::tile::{A, B, Tile, run_tile};
-use super::{Gemm, MAX_MR, MAX_NR, min};
+use super::{Gemm, MAX_MR, MAX_NR, Right, Span, min};
+use crate::number::Numbers;
 use crate::simd::{LANES, Op, Simd};
 
-/// [`super::gemm`] with its instruction set.
-pub(super) struct Drive<'a> {
+/// [`super::gemm`] with its instruction set; where not `MIXED` all is of f32, else C is.
+pub(super) struct Drive<'a, const MIXED: bool> {
     pub gemm: &'a Gemm<'a>,
     pub workspace: *mut f32,
 }
 
-impl Op for Drive<'_> {
+impl<const MIXED: bool> Op for Drive<'_, MIXED> {
     type Out = ();
     #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
-        let way = Way::of::<S>(self.gemm);
+        let way = Way::of::<S, MIXED>(self.gemm);
         let packed_a =
             if way.pack_a { min(self.gemm.m, way.mc) * min(self.gemm.k, way.kc) } else { 0 };
-        let walk = Walk {
+        let walk = Walk::<S, MIXED> {
             s,
             g: self.gemm,
             // Panels of B stay where another block of rows will read them.
@@ -35,7 +37,7 @@ impl Op for Drive<'_> {
 }
 
 /// A product on its way.
-struct Walk<'a, S> {
+struct Walk<'a, S, const MIXED: bool> {
     s: S,
     g: &'a Gemm<'a>,
     way: Way,
@@ -44,14 +46,8 @@ struct Walk<'a, S> {
     keep: bool,
 }
 
-/// Rows or columns from `first` on.
-#[derive(Clone, Copy)]
-struct Span {
-    first: usize,
-    len: usize,
-}
-
 /// What all tiles of a block have in common.
+#[derive(Clone, Copy)]
 struct Block {
     rows: Span,
     depth: Span,
@@ -60,7 +56,7 @@ struct Block {
 
 // SAFETY of the methods below: `gemm`'s contract. All offsets name elements inside the sizes
 // given; packed panels lie in the workspace one behind the other, as `workspace` counts them.
-impl<S: Simd> Walk<'_, S> {
+impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     unsafe fn run(&self) {
         let (g, way) = (self.g, &self.way);
@@ -100,15 +96,26 @@ impl<S: Simd> Walk<'_, S> {
         let mut j = 0;
         while j < block.columns.len {
             let width = min(self.way.nr, block.columns.len - j);
-            // SAFETY: the impl block's.
-            unsafe {
-                let b = self.panel_b(block, j, width);
-                let mut row = Span { first: 0, len: 0 };
-                for t in 0..tiles {
-                    row.len = min(height + if t < higher { 1 } else { 0 }, rows - row.first);
-                    let a = self.panel_a(block, row, j == 0);
-                    self.tile(block, row, Span { first: j, len: width }, a, b);
-                    row.first += row.len;
+            let mut done = 0;
+            // Once at least, as above.
+            loop {
+                let len = min(self.way.piece, block.depth.len - done);
+                let piece =
+                    Block { depth: Span { first: block.depth.first + done, len }, ..*block };
+                // SAFETY: the impl block's.
+                unsafe {
+                    let b = self.panel_b(&piece, j, width);
+                    let mut row = Span { first: 0, len: 0 };
+                    for t in 0..tiles {
+                        row.len = min(height + if t < higher { 1 } else { 0 }, rows - row.first);
+                        let a = self.panel_a(block, row, j == 0 && done == 0).from_depth(done);
+                        self.tile(&piece, row, Span { first: j, len: width }, a, b);
+                        row.first += row.len;
+                    }
+                }
+                done += len;
+                if done >= block.depth.len {
+                    break;
                 }
             }
             j += width;
@@ -120,26 +127,65 @@ impl<S: Simd> Walk<'_, S> {
     unsafe fn panel_b(&self, block: &Block, j: usize, width: usize) -> B {
         let (g, way) = (self.g, &self.way);
         let (pc, depth) = (block.depth.first, block.depth.len);
-        let at = g.b.wrapping_add(pc * g.b_row + (block.columns.first + j) * g.b_col);
-        match way.b {
-            Source::Rows => return B::Rows(at, g.b_row),
-            Source::Columns if width == LANES || const { S::LANES == 1 } => {
-                return B::Columns(at, g.b_col);
+        let column = block.columns.first + j;
+        let b = match g.b {
+            Right::Panels(b) => {
+                return B::Padded(b.wrapping_add(column * g.k + pc * way.nr), way.nr);
             }
-            Source::Prepacked => {
-                let panel = (block.columns.first + j) * g.k + pc * way.nr;
-                return B::Padded(g.b.wrapping_add(panel), way.nr);
+            Right::Numbers(b) => {
+                let b = b.skip(column * g.b_col);
+                let here = b.skip(pc * g.b_row);
+                match way.b {
+                    Source::Rows => return B::Rows(here.of(), g.b_row),
+                    Source::Columns if width == LANES || const { S::LANES == 1 } => {
+                        return B::Columns(here.of(), g.b_col);
+                    }
+                    Source::Packed | Source::Columns | Source::Prepacked => Right::Numbers(b),
+                }
             }
-            Source::Packed | Source::Columns => {}
-        }
+            Right::Quantised(b) => Right::Quantised(b.skip(column)),
+        };
         let slot = self.packed_b.wrapping_add(if self.keep { j * depth } else { 0 });
         if !self.keep || block.rows.first == 0 {
-            let panel =
-                Panel { source: at, across: g.b_col, along: g.b_row, width, depth, scale: 1.0 };
+            let packed = Packed { out: slot, stride: way.nr, padded: way.nr };
             // SAFETY: the impl block's.
-            unsafe { pack_panel(self.s, &panel, slot, way.nr, way.nr) };
+            unsafe { self.pack_columns(b, width, block.depth, packed) };
         }
         B::Padded(slot, way.nr)
+    }
+
+    /// Packs columns of B, from the first of `b` on.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn pack_columns(&self, b: Right, width: usize, depth: Span, packed: Packed) {
+        let (g, ahead) = (self.g, self.way.ahead);
+        // SAFETY: the impl block's.
+        unsafe {
+            match b {
+                Right::Numbers(b) => {
+                    let source = b.skip(depth.first * g.b_row);
+                    let (across, along, depth) = (g.b_col, g.b_row, depth.len);
+                    let panel = Panel { source, across, along, width, depth, scale: 1.0, ahead };
+                    self.pack(&panel, packed);
+                }
+                Right::Quantised(weight) if MIXED => {
+                    pack_quantised(self.s, Rows { weight, len: width, depth, ahead }, packed);
+                }
+                Right::Quantised(_) | Right::Panels(_) => {}
+            }
+        }
+    }
+
+    /// Packs lines of an operand.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn pack(&self, panel: &Panel<Numbers>, packed: Packed) {
+        // SAFETY: the impl block's.
+        unsafe {
+            if MIXED {
+                pack_numbers(self.s, panel, packed);
+            } else {
+                pack_panel(self.s, &panel.of::<f32>(), packed);
+            }
+        }
     }
 
     /// The block's rows of A; `first` for the first time.
@@ -147,23 +193,19 @@ impl<S: Simd> Walk<'_, S> {
     unsafe fn panel_a(&self, block: &Block, row: Span, first: bool) -> A {
         let g = self.g;
         let at = (block.rows.first + row.first) * g.a_row + block.depth.first * g.a_col;
-        let source = g.a.wrapping_add(at);
+        let source = g.a.skip(at);
         if !self.way.pack_a {
             // A single row is a panel as it lies.
+            let source = source.of();
             return if row.len == 1 { A::Packed(source, 1) } else { A::Rows(source, g.a_row) };
         }
         let slot = self.packed_a.wrapping_add(row.first * block.depth.len);
         if first {
-            let panel = Panel {
-                source,
-                across: g.a_row,
-                along: g.a_col,
-                width: row.len,
-                depth: block.depth.len,
-                scale: g.alpha,
-            };
+            let (across, along, width, depth) = (g.a_row, g.a_col, row.len, block.depth.len);
+            let scale = g.alpha;
+            let panel = Panel { source, across, along, width, depth, scale, ahead: 0 };
             // SAFETY: the impl block's.
-            unsafe { pack_panel(self.s, &panel, slot, row.len, row.len) };
+            unsafe { self.pack(&panel, Packed { out: slot, stride: width, padded: width }) };
         }
         A::Packed(slot, row.len)
     }
@@ -180,7 +222,7 @@ impl<S: Simd> Walk<'_, S> {
             b,
             ahead: self.way.ahead,
             beta: if block.depth.first == 0 { g.beta } else { 1.0 },
-            c: g.c.wrapping_add(i * g.c_row + j * g.c_col),
+            c: g.c.skip(i * g.c_row + j * g.c_col).of(),
             c_row: g.c_row,
         };
         let last = block.depth.first + block.depth.len == g.k;

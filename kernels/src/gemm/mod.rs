@@ -1,5 +1,6 @@
-//! The matrix product `C = alpha A B + beta C`, f32: A is m x k, B is k x n, C is m x n, all of any
-//! strides, and what an [`Epilogue`] does to its elements.
+//! The matrix product `C = alpha A B + beta C`: A is m x k, B is k x n, C is m x n, all of any
+//! strides and of any type of number, and what an [`Epilogue`] does to its elements. Arithmetic is in
+//! f32: packing widens halves, and [`rounded`] computes a C of halves, each element rounded once.
 //!
 //! Method: K. Goto and R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*,
 //! ACM TOMS 34(3), 2008: blocks of B and A are packed into panels, and a register tile of
@@ -11,15 +12,22 @@ mod blocks;
 mod drive;
 mod epilogue;
 mod pack;
+mod quantised;
+mod rounded;
 mod small;
 mod tile;
 
+use half::{bf16, f16};
+
 use crate::isa::{HAS_VECTORS, Isa, run};
+use crate::number::{Dtype, Number, Numbers, NumbersMut};
 use crate::simd::{LANES, Op, Simd};
 use blocks::DEEP;
 pub use epilogue::{Activation, Each, Epilogue, Operand};
 pub(crate) use epilogue::{Finished, finish};
-pub(crate) use pack::{Panel, load_strided, pack_panel, store_strided};
+pub(crate) use pack::{Packed, Panel, load_strided, pack_panel, store_strided};
+pub use quantised::{Q4_0, Q4Groups, Q8_0, Quantised, UNIT};
+use rounded::Rounded;
 pub use small::Lines;
 pub(crate) use small::add_products;
 pub(crate) use tile::{A, B, Tile, run_tile};
@@ -53,9 +61,15 @@ pub const fn workspace(m: usize, n: usize, k: usize) -> usize {
 const fn one_way(m: usize, n: usize, k: usize) -> usize {
     let columns = min(n, NC).next_multiple_of(MAX_NR);
     let blocks = min(k, KC) * (min(m, MC) + columns);
-    // Few rows go deeper, with one panel of B at most.
-    let deep = if m <= MAX_MR { min(k, DEEP) * (m + LANES) } else { 0 };
+    // Few rows go deeper, with one panel of B at most. A part of many may be few.
+    let deep = if k > KC { min(k, DEEP) * (min(m, MAX_MR) + LANES) } else { 0 };
     if blocks > deep { blocks } else { deep }
+}
+
+/// As [`workspace`], for a C that is not of f32.
+pub const fn rounded_workspace(m: usize, n: usize, k: usize) -> usize {
+    let [rows, columns] = rounded::piece(m, n);
+    rows * columns + workspace(rows, columns, k)
 }
 
 /// Where part `index` of `parts` of `len` things begins.
@@ -67,6 +81,17 @@ pub fn split(len: usize, index: usize, parts: usize) -> usize {
     each * index + min(index, rest)
 }
 
+/// The right-hand matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Right {
+    /// As it lies, by the product's strides.
+    Numbers(Numbers),
+    /// In blocks of few bits; strides mean nothing.
+    Quantised(Quantised),
+    /// What [`pack_b`] wrote for the same instruction set; strides mean nothing.
+    Panels(*const f32),
+}
+
 /// A product. Strides count elements.
 #[derive(Clone, Copy)]
 #[allow(missing_docs, reason = "the letters of the formula above")]
@@ -75,17 +100,15 @@ pub struct Gemm<'a> {
     pub n: usize,
     pub k: usize,
     pub alpha: f32,
-    pub a: *const f32,
+    pub a: Numbers,
     pub a_row: usize,
     pub a_col: usize,
-    pub b: *const f32,
+    pub b: Right,
     pub b_row: usize,
     pub b_col: usize,
-    /// B holds what [`pack_b`] wrote for the same instruction set; its strides mean nothing.
-    pub panels: bool,
     /// Zero: C is written and never read.
     pub beta: f32,
-    pub c: *mut f32,
+    pub c: NumbersMut,
     pub c_row: usize,
     pub c_col: usize,
     pub epilogue: Epilogue<'a>,
@@ -103,40 +126,48 @@ impl Gemm<'_> {
         let cut = |len: usize, unit: usize| {
             let units = len.div_ceil(unit);
             let at = |i: usize| min(split(units, i, parts) * unit, len);
-            (at(index), at(index + 1) - at(index))
+            Span { first: at(index), len: at(index + 1) - at(index) }
         };
-        let mut part = *self;
         // By rows where each part gets some tiles of them, else by columns.
         if self.m >= (4 * MAX_MR).saturating_mul(parts) || self.m > self.n {
-            let (first, rows) = cut(self.m, PART_ROWS);
-            part.m = rows;
-            part.a = self.a.wrapping_add(first * self.a_row);
-            part.c = self.c.wrapping_add(first * self.c_row);
-            part.epilogue = self.epilogue.moved(first, 0);
+            self.piece(cut(self.m, PART_ROWS), Span { first: 0, len: self.n })
         } else {
-            let (first, columns) = cut(self.n, MAX_NR);
-            part.n = columns;
-            part.b = self.b.wrapping_add(first * if self.panels { self.k } else { self.b_col });
-            part.c = self.c.wrapping_add(first * self.c_col);
-            part.epilogue = self.epilogue.moved(0, first);
+            self.piece(Span { first: 0, len: self.m }, cut(self.n, MAX_NR))
         }
-        part
+    }
+
+    /// The product for these rows and columns of C; of panels the first column is a panel's.
+    fn piece(&self, rows: Span, columns: Span) -> Self {
+        Gemm {
+            m: rows.len,
+            n: columns.len,
+            a: self.a.skip(rows.first * self.a_row),
+            b: match self.b {
+                Right::Numbers(b) => Right::Numbers(b.skip(columns.first * self.b_col)),
+                Right::Quantised(b) => Right::Quantised(b.skip(columns.first)),
+                Right::Panels(b) => Right::Panels(b.wrapping_add(columns.first * self.k)),
+            },
+            c: self.c.skip(rows.first * self.c_row + columns.first * self.c_col),
+            epilogue: self.epilogue.moved(rows.first, columns.first),
+            ..*self
+        }
     }
 
     /// `C^T = B^T A^T`, the same chains, where that way C's columns are contiguous; and for a
     /// single column, which then is a single row.
     fn turned(&self) -> Option<Self> {
         let turn = self.c_row == 1 && (self.c_col != 1 || self.n == 1) && self.m > 1;
-        if !turn || self.panels || self.alpha != 1.0 {
+        let Right::Numbers(b) = self.b else { return None };
+        if !turn || self.alpha != 1.0 {
             return None;
         }
         Some(Gemm {
             m: self.n,
             n: self.m,
-            a: self.b,
+            a: b,
             a_row: self.b_col,
             a_col: self.b_row,
-            b: self.a,
+            b: Right::Numbers(self.a),
             b_row: self.a_col,
             b_col: self.a_row,
             c_row: self.c_col,
@@ -147,7 +178,15 @@ impl Gemm<'_> {
     }
 }
 
-/// Computes the product.
+/// Rows or columns from `first` on, or steps of the depth.
+#[derive(Clone, Copy)]
+struct Span {
+    first: usize,
+    len: usize,
+}
+
+/// Computes a product of f32 alone: A, B and C are of that type. A program that has no others need
+/// not hold what [`gemm_mixed`] takes.
 ///
 /// # Safety
 /// Every element that the sizes and strides name is valid: of A, B and the epilogue's operands for
@@ -155,12 +194,34 @@ impl Gemm<'_> {
 /// or lies in any operand or the workspace, and no one else uses it meanwhile. `workspace` is valid
 /// for writing [`workspace`]`(m, n, k)` floats.
 pub unsafe fn gemm(isa: Isa, gemm: &Gemm<'_>, workspace: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe { turn_and_run::<false>(isa, gemm, workspace) }
+}
+
+/// Computes a product of any types.
+///
+/// # Safety
+/// As [`gemm`]; `workspace` is valid for writing [`rounded_workspace`]`(m, n, k)` floats where C is
+/// not of f32.
+pub unsafe fn gemm_mixed(isa: Isa, gemm: &Gemm<'_>, workspace: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe { turn_and_run::<true>(isa, gemm, workspace) }
+}
+
+/// # Safety
+/// [`gemm_mixed`]'s; all is of f32 unless `MIXED`.
+#[inline(always)]
+unsafe fn turn_and_run<const MIXED: bool>(isa: Isa, gemm: &Gemm<'_>, workspace: *mut f32) {
     if gemm.m == 0 || gemm.n == 0 {
         return;
     }
-    match gemm.turned() {
-        Some(turned) => run(isa, drive::Drive { gemm: &turned, workspace }),
-        None => run(isa, drive::Drive { gemm, workspace }),
+    let turned = gemm.turned();
+    let gemm = turned.as_ref().unwrap_or(gemm);
+    let c = gemm.c;
+    match c.dtype() {
+        Dtype::F16 if MIXED => run(isa, Rounded { gemm, workspace, c: c.of::<f16>() }),
+        Dtype::Bf16 if MIXED => run(isa, Rounded { gemm, workspace, c: c.of::<bf16>() }),
+        _ => run(isa, drive::Drive::<MIXED> { gemm, workspace }),
     }
 }
 
@@ -196,19 +257,19 @@ pub fn is_panel_width(width: usize) -> bool {
 /// # Safety
 /// The elements of B that the sizes and strides name are valid for reading, `out` for writing
 /// [`packed_len`] floats, which B does not overlap.
-pub unsafe fn pack_b(
+pub unsafe fn pack_b<T: Number>(
     isa: Isa,
     [k, n]: [usize; 2],
-    b: *const f32,
+    b: *const T,
     [b_row, b_col]: [usize; 2],
     out: *mut f32,
 ) {
-    struct Pack {
-        panel: Panel,
+    struct Pack<T> {
+        panel: Panel<*const T>,
         n: usize,
         out: *mut f32,
     }
-    impl Op for Pack {
+    impl<T: Number> Op for Pack<T> {
         type Out = ();
         #[inline(always)]
         fn eval<S: Simd>(self, s: S) {
@@ -221,10 +282,11 @@ pub unsafe fn pack_b(
                 };
                 let out = self.out.wrapping_add(j * panel.depth);
                 // SAFETY: `pack_b`'s; panel `j / nr` has room for `nr` columns of `k`.
-                unsafe { pack_panel(s, &panel, out, nr, nr) };
+                unsafe { pack_panel(s, &panel, Packed { out, stride: nr, padded: nr }) };
             }
         }
     }
-    let panel = Panel { source: b, across: b_col, along: b_row, width: n, depth: k, scale: 1.0 };
+    let (across, along) = (b_col, b_row);
+    let panel = Panel { source: b, across, along, width: n, depth: k, scale: 1.0, ahead: 0 };
     run(isa, Pack { panel, n, out });
 }

@@ -2,17 +2,31 @@
 
 use core::mem::MaybeUninit;
 
-use crate::simd::{LANES, Simd, each};
+use crate::number::{Dtype, Number, Numbers};
+use crate::simd::{LANES, Op, Simd, each};
+use half::{bf16, f16};
 
 /// `width` lines of an operand, `depth` long: element `p` of line `x` is
-/// `source[x * across + p * along]`. For A a line is a row, for B a column.
-pub(crate) struct Panel {
-    pub source: *const f32,
+/// `source[x * across + p * along]`. For A a line is a row, for B a column. The source is an address,
+/// or [`Numbers`] of whatever type.
+pub(crate) struct Panel<P> {
+    pub source: P,
     pub across: usize,
     pub along: usize,
     pub width: usize,
     pub depth: usize,
     pub scale: f32,
+    /// How far ahead, in elements of a line or of a step across, cache lines are asked for; 0 for not at all.
+    pub ahead: usize,
+}
+
+/// Where a panel is packed to: number `p` of line `x` at `p * stride + x`, and something for the lines
+/// behind the panel's up to `padded`.
+#[derive(Clone, Copy)]
+pub(crate) struct Packed {
+    pub out: *mut f32,
+    pub stride: usize,
+    pub padded: usize,
 }
 
 /// `out[p * stride + x] = scale * panel[x, p]`, and something for `width <= x < padded`.
@@ -21,12 +35,10 @@ pub(crate) struct Panel {
 /// The panel's elements are valid for reading, `out` for writing `(depth - 1) * stride + padded`
 /// floats, which lie outside the panel; `width <= padded <= stride`.
 #[cfg_attr(vectors, inline(always))]
-pub(crate) unsafe fn pack_panel<S: Simd>(
+pub(crate) unsafe fn pack_panel<S: Simd, T: Number>(
     s: S,
-    panel: &Panel,
-    out: *mut f32,
-    stride: usize,
-    padded: usize,
+    panel: &Panel<*const T>,
+    Packed { out, stride, padded }: Packed,
 ) {
     let scale = s.splat(panel.scale);
     for x in (0..padded).step_by(S::LANES) {
@@ -39,20 +51,35 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
         unsafe {
             let mut p = 0;
             if const { S::LANES == LANES } && panel.along == 1 && width > 0 {
-                while p + LANES <= panel.depth {
+                while p + LANES * T::IN_WORD <= panel.depth {
+                    if panel.ahead > 0 {
+                        each!(i < 16, {
+                            let line = source.wrapping_add(p + panel.ahead + i * panel.across);
+                            s.prefetch(line.cast());
+                        });
+                    }
                     let block = stage(s, source.wrapping_add(p), panel.across, width);
                     each!(g < 4, {
-                        let columns = s.columns4(block.as_ptr().cast::<f32>().add(4 * g), LANES);
+                        let words = s.columns4(block.as_ptr().cast::<f32>().add(4 * g), LANES);
                         each!(q < 4, {
-                            let out = out.wrapping_add((p + 4 * g + q) * stride);
-                            store(s, out, stored, s.mul(columns[q], scale));
+                            let numbers = T::of_words(s, words[q]);
+                            each!(h < 2, {
+                                if h < T::IN_WORD {
+                                    let at = p + (4 * g + q) * T::IN_WORD + h;
+                                    let out = out.wrapping_add(at * stride);
+                                    store(s, out, stored, s.mul(numbers[h], scale));
+                                }
+                            });
                         });
                     });
-                    p += LANES;
+                    p += LANES * T::IN_WORD;
                 }
             }
             while p < panel.depth {
                 let line = source.wrapping_add(p * panel.along);
+                if panel.ahead > 0 {
+                    s.prefetch(line.wrapping_add(panel.ahead * panel.across).cast());
+                }
                 let v = load_strided(s, line, panel.across, width);
                 store(s, out.wrapping_add(p * stride), stored, s.mul(v, scale));
                 p += 1;
@@ -61,20 +88,59 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
     }
 }
 
-/// Sixteen numbers of each of 16 lines, copied side by side, so that the cache lines are touched
-/// once: lines a power of two apart share few places in the cache.
-pub(crate) type Stage = [MaybeUninit<[f32; LANES]>; LANES];
+/// [`pack_panel`] in a function of its own, compiled once for each type.
+struct PackPanel<T>(Panel<*const T>, Packed);
 
-/// Copies 16 numbers of each of `lines` lines, 1 to 16, and the last line again for the missing.
+impl<T: Number> Op for PackPanel<T> {
+    type Out = ();
+    #[cfg_attr(vectors, inline(always))]
+    fn eval<S: Simd>(self, s: S) {
+        // SAFETY: `pack_numbers`, which made it.
+        unsafe { pack_panel(s, &self.0, self.1) }
+    }
+}
+
+/// [`pack_panel`] of numbers of whatever type.
 ///
 /// # Safety
-/// 16 floats from `p + i * stride` are valid for reading for `i < lines`.
+/// As there.
 #[cfg_attr(vectors, inline(always))]
-pub(crate) unsafe fn stage<S: Simd>(s: S, p: *const f32, stride: usize, lines: usize) -> Stage {
+pub(crate) unsafe fn pack_numbers<S: Simd>(s: S, panel: &Panel<Numbers>, packed: Packed) {
+    match panel.source.dtype() {
+        Dtype::F32 => s.run(PackPanel::<f32>(panel.of(), packed)),
+        Dtype::F16 => s.run(PackPanel::<f16>(panel.of(), packed)),
+        Dtype::Bf16 => s.run(PackPanel::<bf16>(panel.of(), packed)),
+    }
+}
+
+impl Panel<Numbers> {
+    /// The same lines, of numbers that are `T`.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn of<T: Number>(&self) -> Panel<*const T> {
+        let Panel { source, across, along, width, depth, scale, ahead } = *self;
+        Panel { source: source.of(), across, along, width, depth, scale, ahead }
+    }
+}
+
+/// 64 bytes of each of 16 lines, copied side by side, so that the cache lines are touched once:
+/// lines a power of two apart share few places in the cache.
+pub(crate) type Stage = [MaybeUninit<[f32; LANES]>; LANES];
+
+/// Copies 64 bytes of each of `lines` lines, 1 to 16, and the last line again for the missing.
+///
+/// # Safety
+/// 64 bytes from `p + i * stride` are valid for reading for `i < lines`.
+#[cfg_attr(vectors, inline(always))]
+pub(crate) unsafe fn stage<S: Simd, T: Number>(
+    s: S,
+    p: *const T,
+    stride: usize,
+    lines: usize,
+) -> Stage {
     let mut block: Stage = [const { MaybeUninit::uninit() }; LANES];
     each!(i < 16, {
-        let line = p.wrapping_add(stride * if i < lines { i } else { lines - 1 });
-        // SAFETY: the caller's; a place of the block holds 16 floats.
+        let line = p.wrapping_add(stride * if i < lines { i } else { lines - 1 }).cast::<f32>();
+        // SAFETY: the caller's; a place of the block holds 16 floats. A load may have any alignment.
         unsafe { s.store(block[i].as_mut_ptr().cast(), s.load(line)) }
     });
     block
@@ -91,38 +157,49 @@ pub(crate) unsafe fn store<S: Simd>(s: S, p: *mut f32, n: usize, v: S::V) {
 /// # Safety
 /// Those numbers are valid for reading.
 #[cfg_attr(vectors, inline(always))]
-pub(crate) unsafe fn load_strided<S: Simd>(s: S, p: *const f32, stride: usize, n: usize) -> S::V {
+pub(crate) unsafe fn load_strided<S: Simd, T: Number>(
+    s: S,
+    p: *const T,
+    stride: usize,
+    n: usize,
+) -> S::V {
     // SAFETY: the caller's.
     unsafe {
         if stride == 1 || const { S::LANES == 1 } {
-            return if n == S::LANES { s.load(p) } else { s.load_first(p, n) };
+            return T::load_first(s, p, n);
         }
-        let mut lanes = [0f32; LANES];
+        let mut lanes = [MaybeUninit::<T>::zeroed(); LANES];
         for (i, lane) in lanes.iter_mut().enumerate() {
             if i < n {
-                *lane = p.wrapping_add(i * stride).read();
+                lane.write(p.wrapping_add(i * stride).read());
             }
         }
-        s.load(lanes.as_ptr())
+        T::load_first(s, lanes.as_ptr().cast(), LANES)
     }
 }
 
-/// Writes the first `n` lanes, at most all, to `p`, `p + stride`, and so on.
+/// Rounds and writes the first `n` lanes, at most all, to `p`, `p + stride`, and so on.
 ///
 /// # Safety
 /// Those places are valid for writing.
 #[cfg_attr(vectors, inline(always))]
-pub(crate) unsafe fn store_strided<S: Simd>(s: S, p: *mut f32, stride: usize, n: usize, v: S::V) {
+pub(crate) unsafe fn store_strided<S: Simd, T: Number>(
+    s: S,
+    p: *mut T,
+    stride: usize,
+    n: usize,
+    v: S::V,
+) {
     // SAFETY: the caller's.
     unsafe {
         if stride == 1 || const { S::LANES == 1 } {
-            return store(s, p, n, v);
+            return T::store_first(s, p, n, v);
         }
-        let mut lanes = [0f32; LANES];
-        s.store(lanes.as_mut_ptr(), v);
+        let mut lanes = [const { MaybeUninit::<T>::uninit() }; LANES];
+        T::store_first(s, lanes.as_mut_ptr().cast(), LANES, v);
         for (i, lane) in lanes.iter().enumerate() {
             if i < n {
-                p.wrapping_add(i * stride).write(*lane);
+                p.wrapping_add(i * stride).write(lane.assume_init_read());
             }
         }
     }

@@ -25,6 +25,17 @@ pub(crate) enum A {
     Rows(*const f32, usize),
 }
 
+impl A {
+    /// The same rows from step `p` of the depth on.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) fn from_depth(self, p: usize) -> A {
+        match self {
+            A::Packed(a, rows) => A::Packed(a.wrapping_add(p * rows), rows),
+            A::Rows(a, stride) => A::Rows(a.wrapping_add(p), stride),
+        }
+    }
+}
+
 /// The columns of B that a tile takes.
 #[derive(Clone, Copy)]
 pub(crate) enum B {

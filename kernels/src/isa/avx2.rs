@@ -73,6 +73,68 @@ unsafe fn widen_bf16_of_8(halves: __m128i) -> __m256 {
     unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves))) }
 }
 
+/// Rounds to nearest even as 32-bit numbers below 2^16. A NaN stays one: it becomes quiet before its
+/// lower bits are lost.
+///
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn narrow_bf16_of_8(a: __m256) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe {
+        let bits = _mm256_castps_si256(a);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        let rounded = _mm256_add_epi32(bits, half);
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
+        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan))
+    }
+}
+
+/// # Safety
+/// The machine has AVX2 and F16C.
+#[inline(always)]
+unsafe fn pairs_f16_of_8(words: __m256) -> [__m256; 2] {
+    // The lower halves of each 128 bits before the upper, then those of both together.
+    // SAFETY: the caller's.
+    unsafe {
+        let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+            0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+        ));
+        let halves = _mm256_shuffle_epi8(_mm256_castps_si256(words), order);
+        let halves = _mm256_permute4x64_epi64::<0xd8>(halves);
+        [
+            _mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+            _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves)),
+        ]
+    }
+}
+
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn signed_byte_of_8<const I: usize>(words: __m256) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe {
+        let above = _mm256_set1_epi32(24 - 8 * (I % 4) as i32);
+        let top = _mm256_sllv_epi32(_mm256_castps_si256(words), above);
+        _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(top))
+    }
+}
+
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn nibble_of_8<const I: usize>(words: __m256) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe {
+        let below = _mm256_set1_epi32(4 * I as i32);
+        let bits = _mm256_srlv_epi32(_mm256_castps_si256(words), below);
+        _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(15)))
+    }
+}
+
 /// Four columns of 8 rows.
 ///
 /// # Safety
@@ -270,6 +332,60 @@ impl Simd for Avx2 {
     fn widen_bf16(self, halves: [u16; LANES]) -> Self::V {
         let [low, high] = halves_in_registers(halves);
         unsafe { [widen_bf16_of_8(low), widen_bf16_of_8(high)] }
+    }
+    #[inline(always)]
+    fn narrow_f16(self, a: Self::V) -> [u16; LANES] {
+        let mut halves = [0; LANES];
+        let p = halves.as_mut_ptr();
+        // The array has 16 numbers.
+        unsafe {
+            let low = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[0]);
+            let high = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a[1]);
+            _mm_storeu_si128(p.cast(), low);
+            _mm_storeu_si128(p.add(8).cast(), high);
+        }
+        halves
+    }
+    #[inline(always)]
+    fn narrow_bf16(self, a: Self::V) -> [u16; LANES] {
+        let mut halves = [0; LANES];
+        // The array has 16 numbers.
+        unsafe {
+            // In turns of 128 bits: the middle two change places.
+            let packed = _mm256_packus_epi32(narrow_bf16_of_8(a[0]), narrow_bf16_of_8(a[1]));
+            let packed = _mm256_permute4x64_epi64::<0xd8>(packed);
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), packed);
+        }
+        halves
+    }
+    #[inline(always)]
+    fn pairs_f16(self, words: Self::V) -> [Self::V; 2] {
+        unsafe {
+            let (a, b) = (pairs_f16_of_8(words[0]), pairs_f16_of_8(words[1]));
+            [[a[0], b[0]], [a[1], b[1]]]
+        }
+    }
+    #[inline(always)]
+    fn pairs_bf16(self, words: Self::V) -> [Self::V; 2] {
+        unsafe {
+            let upper = _mm256_castsi256_ps(_mm256_set1_epi32(!0xffff));
+            let shifted = [
+                _mm256_slli_epi32::<16>(_mm256_castps_si256(words[0])),
+                _mm256_slli_epi32::<16>(_mm256_castps_si256(words[1])),
+            ];
+            [
+                [_mm256_castsi256_ps(shifted[0]), _mm256_castsi256_ps(shifted[1])],
+                [_mm256_and_ps(words[0], upper), _mm256_and_ps(words[1], upper)],
+            ]
+        }
+    }
+    #[inline(always)]
+    fn signed_byte<const I: usize>(self, words: Self::V) -> Self::V {
+        unsafe { [signed_byte_of_8::<I>(words[0]), signed_byte_of_8::<I>(words[1])] }
+    }
+    #[inline(always)]
+    fn nibble<const I: usize>(self, words: Self::V) -> Self::V {
+        unsafe { [nibble_of_8::<I>(words[0]), nibble_of_8::<I>(words[1])] }
     }
 
     #[inline(always)]

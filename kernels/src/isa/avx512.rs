@@ -214,6 +214,73 @@ impl Simd for Avx512 {
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
         }
     }
+    #[inline(always)]
+    fn narrow_f16(self, a: __m512) -> [u16; LANES] {
+        let mut halves = [0; LANES];
+        // The array has 16 numbers.
+        unsafe {
+            let narrow = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a);
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), narrow);
+        }
+        halves
+    }
+    #[inline(always)]
+    fn narrow_bf16(self, a: __m512) -> [u16; LANES] {
+        let mut halves = [0; LANES];
+        // The array has 16 numbers.
+        unsafe {
+            let bits = _mm512_castps_si512(a);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_add_epi32(bits, half);
+            // A NaN stays one: it becomes quiet before its lower bits are lost.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            let quiet = _mm512_set1_epi32(0x0040_0000);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
+            let narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            _mm256_storeu_si256(halves.as_mut_ptr().cast(), narrow);
+        }
+        halves
+    }
+    #[inline(always)]
+    fn pairs_f16(self, words: __m512) -> [__m512; 2] {
+        unsafe {
+            let words = _mm512_castps_si512(words);
+            let lower = _mm512_cvtepi32_epi16(words);
+            let upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words));
+            [_mm512_cvtph_ps(lower), _mm512_cvtph_ps(upper)]
+        }
+    }
+    #[inline(always)]
+    fn pairs_bf16(self, words: __m512) -> [__m512; 2] {
+        unsafe {
+            let words = _mm512_castps_si512(words);
+            [
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)),
+                _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(!0xffff))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn signed_byte<const I: usize>(self, words: __m512) -> __m512 {
+        unsafe {
+            let above = _mm512_set1_epi32(24 - 8 * (I % 4) as i32);
+            let top = _mm512_sllv_epi32(_mm512_castps_si512(words), above);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(top))
+        }
+    }
+    #[inline(always)]
+    fn nibble<const I: usize>(self, words: __m512) -> __m512 {
+        unsafe {
+            let below = _mm512_set1_epi32(4 * I as i32);
+            let bits = _mm512_srlv_epi32(_mm512_castps_si512(words), below);
+            // The permutation looks at four bits of an index, and so makes numbers of them.
+            let numbers = _mm512_setr_ps(
+                0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.,
+            );
+            _mm512_permutexvar_ps(bits, numbers)
+        }
+    }
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Out {

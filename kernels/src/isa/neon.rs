@@ -50,6 +50,33 @@ fn quarters(halves: [u16; LANES]) -> [uint16x4_t; 4] {
     unsafe { [vld1_u16(p), vld1_u16(p.add(4)), vld1_u16(p.add(8)), vld1_u16(p.add(12))] }
 }
 
+#[inline(always)]
+fn in_memory(quarters: [uint16x4_t; 4]) -> [u16; LANES] {
+    let mut halves = [0; LANES];
+    let p = halves.as_mut_ptr();
+    // SAFETY: the array has 16 numbers, and the target has NEON.
+    unsafe {
+        vst1_u16(p, quarters[0]);
+        vst1_u16(p.add(4), quarters[1]);
+        vst1_u16(p.add(8), quarters[2]);
+        vst1_u16(p.add(12), quarters[3]);
+    }
+    halves
+}
+
+/// Every AArch64 with NEON has the conversion; its intrinsic asks for a type that the oldest
+/// supported compiler lacks.
+#[inline(always)]
+fn widen_f16_of_4(halves: uint16x4_t) -> float32x4_t {
+    let wide: float32x4_t;
+    // SAFETY: arithmetic on registers, and the target has NEON.
+    unsafe {
+        core::arch::asm!("fcvtl {wide:v}.4s, {halves:v}.4h", wide = lateout(vreg) wide,
+            halves = in(vreg) halves, options(pure, nomem, nostack, preserves_flags));
+    }
+    wide
+}
+
 /// The first `n` of 4 floats, lane by lane, zero in the others. NEON has no masked load, and a copy
 /// by way of the stack would be a call in each step of a product's ragged edge.
 ///
@@ -284,22 +311,66 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn widen_f16(self, halves: [u16; LANES]) -> V {
-        // Every AArch64 with NEON has the conversion; its intrinsic asks for a type that the
-        // oldest supported compiler lacks.
-        let widen = |half: uint16x4_t| {
-            let wide: float32x4_t;
-            unsafe {
-                core::arch::asm!("fcvtl {wide:v}.4s, {half:v}.4h", wide = lateout(vreg) wide,
-                    half = in(vreg) half, options(pure, nomem, nostack, preserves_flags));
-            }
-            wide
-        };
-        quarters(halves).map(widen)
+        quarters(halves).map(widen_f16_of_4)
     }
     #[inline(always)]
     fn widen_bf16(self, halves: [u16; LANES]) -> V {
         quarters(halves)
             .map(|half| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(half))) })
+    }
+    #[inline(always)]
+    fn narrow_f16(self, a: V) -> [u16; LANES] {
+        in_memory(zip(a, a, |a, _| {
+            let half: uint16x4_t;
+            unsafe {
+                core::arch::asm!("fcvtn {half:v}.4h, {a:v}.4s", half = lateout(vreg) half,
+                    a = in(vreg) a, options(pure, nomem, nostack, preserves_flags));
+            }
+            half
+        }))
+    }
+    #[inline(always)]
+    fn narrow_bf16(self, a: V) -> [u16; LANES] {
+        in_memory(zip(a, a, |a, _| unsafe {
+            let bits = vreinterpretq_u32_f32(a);
+            let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+            let rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+            // A NaN stays one: it becomes quiet before its lower bits are lost.
+            let quiet = vorrq_u32(bits, vdupq_n_u32(0x0040_0000));
+            vshrn_n_u32::<16>(vbslq_u32(vceqq_f32(a, a), rounded, quiet))
+        }))
+    }
+    #[inline(always)]
+    fn pairs_f16(self, words: V) -> [V; 2] {
+        let lower = |w, _| unsafe { widen_f16_of_4(vmovn_u32(vreinterpretq_u32_f32(w))) };
+        let upper = |w, _| unsafe { widen_f16_of_4(vshrn_n_u32::<16>(vreinterpretq_u32_f32(w))) };
+        [zip(words, words, lower), zip(words, words, upper)]
+    }
+    #[inline(always)]
+    fn pairs_bf16(self, words: V) -> [V; 2] {
+        let lower =
+            |w, _| unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(w))) };
+        let upper = |w, _| unsafe {
+            let bits = vandq_u32(vreinterpretq_u32_f32(w), vdupq_n_u32(!0xffff));
+            vreinterpretq_f32_u32(bits)
+        };
+        [zip(words, words, lower), zip(words, words, upper)]
+    }
+    #[inline(always)]
+    fn signed_byte<const I: usize>(self, words: V) -> V {
+        zip(words, words, |w, _| unsafe {
+            let above = vdupq_n_s32(24 - 8 * (I % 4) as i32);
+            let top = vshlq_s32(vreinterpretq_s32_f32(w), above);
+            vcvtq_f32_s32(vshrq_n_s32::<24>(top))
+        })
+    }
+    #[inline(always)]
+    fn nibble<const I: usize>(self, words: V) -> V {
+        zip(words, words, |w, _| unsafe {
+            let below = vdupq_n_s32(-(4 * I as i32));
+            let bits = vshlq_u32(vreinterpretq_u32_f32(w), below);
+            vcvtq_f32_u32(vandq_u32(bits, vdupq_n_u32(15)))
+        })
     }
 
     #[inline(always)]

@@ -294,6 +294,32 @@ impl<F: Fma> Simd for Scalar<F> {
     fn widen_bf16(self, halves: [u16; LANES]) -> f32 {
         f32::from_bits(u32::from(halves[0]) << 16)
     }
+    #[inline(always)]
+    fn narrow_f16(self, a: f32) -> [u16; LANES] {
+        [half::f16::from_f32(a).to_bits(); LANES]
+    }
+    #[inline(always)]
+    fn narrow_bf16(self, a: f32) -> [u16; LANES] {
+        [half::bf16::from_f32(a).to_bits(); LANES]
+    }
+    #[inline(always)]
+    fn pairs_f16(self, words: f32) -> [f32; 2] {
+        let bits = words.to_bits();
+        [bits as u16, (bits >> 16) as u16].map(|half| half::f16::from_bits(half).to_f32())
+    }
+    #[inline(always)]
+    fn pairs_bf16(self, words: f32) -> [f32; 2] {
+        let bits = words.to_bits();
+        [f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000)]
+    }
+    #[inline(always)]
+    fn signed_byte<const I: usize>(self, words: f32) -> f32 {
+        f32::from((words.to_bits() >> (I % 4 * 8)) as i8)
+    }
+    #[inline(always)]
+    fn nibble<const I: usize>(self, words: f32) -> f32 {
+        f32::from((words.to_bits() >> (I * 4) & 15) as u8)
+    }
 
     #[inline(always)]
     fn run<O: Op>(self, op: O) -> O::Out {

@@ -32,6 +32,14 @@ fn zip(a: V, b: V, f: impl Fn(v128, v128) -> v128) -> V {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
+#[inline(always)]
+fn floats(s: Wasm128, v: V) -> [f32; LANES] {
+    let mut floats = [0.0; LANES];
+    // SAFETY: the array has 16 numbers.
+    unsafe { s.store(floats.as_mut_ptr(), v) }
+    floats
+}
+
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 fn fused(a: v128, b: v128, c: v128) -> v128 {
@@ -263,6 +271,33 @@ impl Simd for Wasm128 {
         let floats = halves.map(|bits| f32::from_bits(u32::from(bits) << 16));
         // SAFETY: the array has 16 floats.
         unsafe { self.load(floats.as_ptr()) }
+    }
+    #[inline(always)]
+    fn narrow_f16(self, a: V) -> [u16; LANES] {
+        floats(self, a).map(|x| half::f16::from_f32(x).to_bits())
+    }
+    #[inline(always)]
+    fn narrow_bf16(self, a: V) -> [u16; LANES] {
+        floats(self, a).map(|x| half::bf16::from_f32(x).to_bits())
+    }
+    #[inline(always)]
+    fn pairs_f16(self, words: V) -> [V; 2] {
+        let bits = floats(self, words).map(f32::to_bits);
+        [self.widen_f16(bits.map(|b| b as u16)), self.widen_f16(bits.map(|b| (b >> 16) as u16))]
+    }
+    #[inline(always)]
+    fn pairs_bf16(self, words: V) -> [V; 2] {
+        let upper = u32x4_splat(!0xffff);
+        [words.map(|w| u32x4_shl(w, 16)), words.map(|w| v128_and(w, upper))]
+    }
+    #[inline(always)]
+    fn signed_byte<const I: usize>(self, words: V) -> V {
+        words.map(|w| f32x4_convert_i32x4(i32x4_shr(i32x4_shl(w, 24 - 8 * (I % 4) as u32), 24)))
+    }
+    #[inline(always)]
+    fn nibble<const I: usize>(self, words: V) -> V {
+        let low = i32x4_splat(15);
+        words.map(|w| f32x4_convert_i32x4(v128_and(u32x4_shr(w, 4 * I as u32), low)))
     }
 
     #[inline(always)]
