@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | describe memory | [`View`], [`ViewMut`]; [`MatRef`], [`MatMut`] for matrices, [`TensorRef`], [`TensorMut`] for batch x heads x tokens x dim |
 //! | hold numbers in half the memory | [`f16`], [`bf16`]; what takes them says [`Number`] |
-//! | multiply | [`Matmul`]; [`PackedB`] for a weight packed once, [`Activation`] for what follows |
+//! | multiply | [`Matmul`]; [`quantised`] for weights of few bits, [`PackedB`] for a weight packed once, [`Activation`] for what follows |
 //! | multiply bytes | [`MatmulInt8`]; [`int8`] for quantisation |
 //! | mask | [`mask`] |
 //! | softmax | [`Softmax`] |
@@ -21,14 +21,15 @@ pub mod attention;
 pub mod cache;
 pub mod decoder;
 pub mod error;
+pub mod int8;
 #[cfg(any(feature = "ndarray", feature = "faer"))]
 pub mod interop;
-pub mod int8;
 pub mod isa;
 pub mod mask;
 pub mod matmul;
 pub mod number;
 pub mod packed;
+pub mod quantised;
 pub mod score;
 pub mod softmax;
 pub mod view;

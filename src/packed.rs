@@ -6,6 +6,7 @@ use crate::Result;
 use crate::error::{Error, ErrorKind, long_enough};
 use crate::isa::{self, Isa};
 use crate::number::Number;
+use crate::quantised::Quantised;
 use crate::view::MatRef;
 
 /// Numbers before the panels, which say what they are.
@@ -60,7 +61,37 @@ impl<'a> PackedB<'a> {
     /// # Errors
     /// If `memory` is shorter than [`PackedB::len`].
     pub fn pack_for<B: Number>(isa: Isa, b: MatRef<'_, B>, memory: &'a mut [f32]) -> Result<Self> {
-        let [k, n] = b.shape();
+        let (packed, panels) = Self::prepare(isa, b.shape(), memory)?;
+        // SAFETY: the view holds every element that its sizes and strides name; the panels are as
+        // long as `packed_len` says, and borrowed mutably.
+        unsafe { gemm::pack_b(isa, packed.shape, b.as_ptr(), b.strides(), panels.as_mut_ptr()) };
+        Ok(PackedB { panels, ..packed })
+    }
+
+    /// Packs a quantised weight, out x in, as the floats that it stands for: for many rows, where
+    /// turning it into floats again for each product would cost more than the memory.
+    ///
+    /// # Errors
+    /// As [`PackedB::pack_for`].
+    pub fn pack_quantised<'w>(
+        isa: Isa,
+        weight: impl Into<Quantised<'w>>,
+        memory: &'a mut [f32],
+    ) -> Result<Self> {
+        let weight = weight.into();
+        let [n, k] = weight.shape();
+        let (packed, panels) = Self::prepare(isa, [k, n], memory)?;
+        // SAFETY: the weight was checked when it was made; the panels as above.
+        unsafe { gemm::pack_b_quantised(isa, [k, n], weight.kernel(), panels.as_mut_ptr()) };
+        Ok(PackedB { panels, ..packed })
+    }
+
+    /// Writes the header, and gives the memory for the panels behind it.
+    fn prepare(
+        isa: Isa,
+        [k, n]: [usize; 2],
+        memory: &'a mut [f32],
+    ) -> Result<(Self, &'a mut [f32])> {
         long_enough("memory", memory.len(), Self::len(k, n))?;
         let width = gemm::panel_width(isa);
         let words = [
@@ -78,10 +109,7 @@ impl<'a> PackedB<'a> {
         for (place, word) in header.iter_mut().zip(words) {
             *place = f32::from_bits(word);
         }
-        // SAFETY: the view holds every element that its sizes and strides name; the memory behind
-        // the header is as long as `packed_len` says, and borrowed mutably.
-        unsafe { gemm::pack_b(isa, [k, n], b.as_ptr(), b.strides(), panels.as_mut_ptr()) };
-        Ok(PackedB { panels, shape: [k, n], width })
+        Ok((PackedB { panels: &[], shape: [k, n], width }, panels))
     }
 
     /// The matrix that [`PackedB::pack`] once wrote into this memory.

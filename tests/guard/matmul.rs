@@ -1,7 +1,8 @@
 //! Products of every remainder, layout, epilogue and way.
 
-use masktile::matmul::workspace_len;
-use masktile::{Activation, Isa, MatRef, Matmul, PackedB};
+use masktile::matmul::{rounded_workspace_len, workspace_len};
+use masktile::quantised::{Group, Q4_0, Q4Groups, Q8_0, Quantised};
+use masktile::{Activation, Isa, MatMut, MatRef, Matmul, Number, PackedB, bf16, f16};
 
 use super::common::{Numbers, thinned};
 use super::{Input, Lie, Output, Tally, against_both};
@@ -126,6 +127,114 @@ fn batches_and_parts() {
                     });
                 }
             }
+        }
+    });
+}
+
+/// Numbers of a type, the last at the end of their memory.
+fn numbers_of<T: Number>(numbers: &mut Numbers, n: usize) -> Box<[T]> {
+    numbers.many(n).into_iter().map(T::from_f32).collect()
+}
+
+/// A product of halves, every operand and the output ending where its memory ends.
+fn product_of_halves<A: Number, B: Number, C: Number>(
+    tally: &mut Tally,
+    [m, n, k]: [usize; 3],
+    lies: [Lie; 3],
+) {
+    let mut numbers = Numbers::new((m * 10_000 + n * 100 + k) as u64);
+    let shapes = [[m, k], [k, n], [m, n]];
+    let strides: [[usize; 2]; 3] = std::array::from_fn(|i| lies[i].strides(shapes[i]));
+    let a = numbers_of::<A>(&mut numbers, super::extent(shapes[0], strides[0]));
+    let b = numbers_of::<B>(&mut numbers, super::extent(shapes[1], strides[1]));
+    let before = numbers_of::<C>(&mut numbers, super::extent(shapes[2], strides[2]));
+    let a = MatRef::with_strides(&a, shapes[0], strides[0]).unwrap();
+    let b = MatRef::with_strides(&b, shapes[1], strides[1]).unwrap();
+    tally.each_isa(format_args!("{m}x{n}x{k} {lies:?}"), |isa, case| {
+        let mut memory = before.clone();
+        let mut c = MatMut::with_strides(&mut memory, shapes[2], strides[2]).unwrap();
+        let mut workspace = vec![f32::NAN; rounded_workspace_len(m, n, k)];
+        Matmul::new(a, b).isa(isa).beta(0.5).run(&mut c, &mut workspace[..]).unwrap();
+        // Every number that is no element is as it was.
+        let is_element = |at: usize| {
+            let mut all = (0..m).flat_map(|i| (0..n).map(move |j| [i, j]));
+            all.any(|[i, j]| i * strides[2][0] + j * strides[2][1] == at)
+        };
+        for (at, (now, before)) in memory.iter().zip(&before).enumerate() {
+            let same = now.to_f32() == before.to_f32();
+            assert!(same || is_element(at), "{case}: wrote between elements, at {at}");
+        }
+        memory.iter().map(|x| x.to_f32()).collect()
+    });
+}
+
+#[test]
+fn products_of_halves() {
+    against_both("products of halves", |tally| {
+        for (i, n) in thinned(1..=35).into_iter().enumerate() {
+            let m = i % 18 + 1;
+            let k = [1, 31, 33, 0, 65, 7][i % 6];
+            product_of_halves::<f16, bf16, f16>(tally, [m, n, k], lies(i));
+            product_of_halves::<bf16, f16, bf16>(tally, [m, n, k], lies(i + 21));
+            product_of_halves::<f32, bf16, f16>(tally, [m, n, k], lies(i + 42));
+        }
+        for i in thinned(0..64) {
+            product_of_halves::<bf16, bf16, bf16>(tally, [3, 270, 140], lies(i));
+        }
+    });
+}
+
+#[test]
+fn quantised_weights() {
+    against_both("quantised weights", |tally| {
+        for (i, n) in thinned(1..=35).into_iter().enumerate() {
+            let (m, k) = ([1, 5, 20][i % 3], [128, 0, 256, 2176][i % 4]);
+            let mut numbers = Numbers::new(n as u64);
+            let a = numbers.many(m * k);
+            let mut bytes = |n: usize| -> Box<[u8]> {
+                (0..n).map(|_| numbers.below(256) as u8 & 0xbb).collect()
+            };
+            let (q8_0, q4_0) = (bytes(Q8_0::len([n, k])), bytes(Q4_0::len([n, k])));
+            let (codes, zeros) = (bytes(n * k / 2), bytes(n * k / 64));
+            let scales: Box<[f16]> = vec![f16::ONE; n * k / 64].into();
+            let weights: [Quantised<'_>; 3] = [
+                Q8_0::new(&q8_0, [n, k]).unwrap().into(),
+                Q4_0::new(&q4_0, [n, k]).unwrap().into(),
+                Q4Groups::new(&codes, &scales, &zeros, [n, k], Group::Of64).unwrap().into(),
+            ];
+            for weight in weights {
+                tally.each_isa(format_args!("{m}x{n}x{k} {weight:?}"), |isa, case| {
+                    let mut c = Output::new([m, n], Lie::ALL[i % 4].strides([m, n]));
+                    let mut workspace = vec![f32::NAN; workspace_len(m, n, k)];
+                    Matmul::quantised(MatRef::new(&a, [m, k]).unwrap(), weight)
+                        .isa(isa)
+                        .run(&mut c.view(), &mut workspace[..])
+                        .unwrap();
+                    c.elements(case)
+                });
+            }
+        }
+    });
+}
+
+/// Rows of a part are few where those of the whole were many, and few go deeper.
+#[test]
+fn parts_of_narrow_products() {
+    against_both("parts of narrow products", |tally| {
+        for (n, parts) in [(1, 2), (2, 2), (3, 5)] {
+            let (m, k) = (17, 2100);
+            let mut numbers = Numbers::new(n as u64);
+            let a = Input::new(&mut numbers, [m, k], Lie::Plain.strides([m, k]));
+            let b = Input::new(&mut numbers, [k, n], Lie::Turned.strides([k, n]));
+            tally.each_isa(format_args!("{m}x{n}x{k} {parts} parts"), |isa, case| {
+                let mut c = Output::new([m, n], Lie::Gaps.strides([m, n]));
+                let matmul = Matmul::new(a.view(), b.view()).isa(isa);
+                for part in matmul.parts(&mut c.view(), parts).unwrap() {
+                    let mut workspace = vec![f32::NAN; workspace_len(m, n, k)];
+                    part.run(&mut workspace[..]).unwrap();
+                }
+                c.elements(case)
+            });
         }
     });
 }

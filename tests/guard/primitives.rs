@@ -1,6 +1,7 @@
 //! The loads and stores of every instruction set, which all operations are made of.
 
-use masktile_kernels::{LANES, Op, Simd, run};
+use masktile::{bf16, f16};
+use masktile_kernels::{LANES, Number, Op, Simd, run};
 
 use super::against_both;
 
@@ -49,5 +50,44 @@ fn loads_and_stores_touch_what_they_were_given() {
                 run(isa, Touch { floats: &mut floats })
             });
         }
+    });
+}
+
+/// Loads numbers of a type, and stores them doubled.
+struct TouchNumbers<'a, T>(&'a mut [T]);
+
+impl<T: Number> Op for TouchNumbers<'_, T> {
+    type Out = Vec<f32>;
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) -> Vec<f32> {
+        let n = self.0.len();
+        for c in (0..n).step_by(S::LANES) {
+            // SAFETY: there are `n` numbers, `n - c` of them from `c` on.
+            unsafe {
+                let p = self.0.as_mut_ptr().add(c);
+                let v = T::load_first(s, p, n - c);
+                T::store_first(s, p, n - c, s.add(v, v));
+            }
+        }
+        self.0.iter().map(|x| x.to_f32()).collect()
+    }
+}
+
+#[test]
+fn numbers_are_touched_one_by_one() {
+    fn of<T: Number>(tally: &mut super::Tally) {
+        for n in 0..=2 * LANES {
+            tally.each_isa(format_args!("{n} of {:?}", T::DTYPE), |isa, _| {
+                let mut numbers: Vec<T> = (0..n).map(|i| T::from_f32(i as f32 + 0.5)).collect();
+                let touched = run(isa, TouchNumbers(&mut numbers));
+                assert!(touched.iter().enumerate().all(|(i, x)| *x == 2.0 * i as f32 + 1.0));
+                touched
+            });
+        }
+    }
+    against_both("loads and stores of numbers", |tally| {
+        of::<f32>(tally);
+        of::<f16>(tally);
+        of::<bf16>(tally);
     });
 }

@@ -63,16 +63,16 @@ pub const PACKED: Operation = Operation {
 
 /// An m x k by k x n product.
 #[derive(Clone, Copy)]
-struct Dims {
-    m: usize,
-    k: usize,
-    n: usize,
+pub(super) struct Dims {
+    pub m: usize,
+    pub k: usize,
+    pub n: usize,
     /// B is stored n x k, as frameworks store a weight (out x in) and attention its keys.
-    transposed: bool,
+    pub transposed: bool,
 }
 
 impl Dims {
-    fn parse(shape: &str) -> Result<Self> {
+    pub fn parse(shape: &str) -> Result<Self> {
         let plain = shape.strip_suffix('t');
         let [m, k, n] = sizes(plain.unwrap_or(shape), MATMUL.form)?;
         floats(shape, [&[m, k], &[k, n], &[m, n]])?;
@@ -80,8 +80,25 @@ impl Dims {
     }
 
     /// Steps in memory to the next row and the next column of B.
-    fn b_strides(self) -> [usize; 2] {
+    pub fn b_strides(self) -> [usize; 2] {
         if self.transposed { [1, self.k] } else { [self.n, 1] }
+    }
+
+    /// The greatest error of a product of `a` by `b`, each an element of two indices.
+    pub fn worst(
+        self,
+        out: &[f32],
+        a: impl Fn(usize, usize) -> f64,
+        b: impl Fn(usize, usize) -> f64,
+    ) -> Worst {
+        let places = (0..self.m).flat_map(|i| (0..self.n).map(move |j| (i, j)));
+        Worst::of(places.zip(out).map(|((i, j), given)| {
+            let (wanted, scale) = (0..self.k).fold((0.0, 0.0), |(sum, magnitude), p| {
+                let term = a(i, p) * b(p, j);
+                (sum + term, magnitude + term.abs())
+            });
+            Number { given: *given, wanted, scale, bound: (self.k + 3) as f64 * HALF_ULP }
+        }))
     }
 }
 
@@ -145,16 +162,9 @@ impl Problem for Product {
     }
 
     fn worst(&self, out: &[f32]) -> masktile::Result<Worst> {
-        let Dims { m, k, n, .. } = self.dims;
         let [b_row, b_column] = self.dims.b_strides();
-        let places = (0..m).flat_map(|i| (0..n).map(move |j| (i, j)));
-        Ok(Worst::of(places.zip(out).map(|((i, j), given)| {
-            let term = |p: usize| {
-                f64::from(self.a[i * k + p]) * f64::from(self.b[p * b_row + j * b_column])
-            };
-            let (wanted, scale) = (0..k)
-                .fold((0.0, 0.0), |(sum, magnitude), p| (sum + term(p), magnitude + term(p).abs()));
-            Number { given: *given, wanted, scale, bound: (k + 3) as f64 * HALF_ULP }
-        })))
+        let a = |i: usize, p: usize| f64::from(self.a[i * self.dims.k + p]);
+        let b = |p: usize, j: usize| f64::from(self.b[p * b_row + j * b_column]);
+        Ok(self.dims.worst(out, a, b))
     }
 }

@@ -8,6 +8,7 @@ mod attention;
 mod matmul;
 mod oracle;
 mod softmax;
+mod typed;
 
 use std::fmt;
 
@@ -23,6 +24,10 @@ use crate::masks;
 pub static OPERATIONS: &[Operation] = &[
     matmul::MATMUL,
     matmul::PACKED,
+    typed::F16,
+    typed::BF16,
+    typed::Q8,
+    typed::Q4,
     softmax::SOFTMAX,
     attention::ATTENTION,
     activation::RELU,

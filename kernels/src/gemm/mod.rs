@@ -27,6 +27,7 @@ pub use epilogue::{Activation, Each, Epilogue, Operand};
 pub(crate) use epilogue::{Finished, finish};
 pub(crate) use pack::{Packed, Panel, load_strided, pack_panel, store_strided};
 pub use quantised::{Q4_0, Q4Groups, Q8_0, Quantised, UNIT};
+use quantised::{Rows, pack_quantised};
 use rounded::Rounded;
 pub use small::Lines;
 pub(crate) use small::add_products;
@@ -261,32 +262,53 @@ pub unsafe fn pack_b<T: Number>(
     isa: Isa,
     [k, n]: [usize; 2],
     b: *const T,
-    [b_row, b_col]: [usize; 2],
+    [along, across]: [usize; 2],
     out: *mut f32,
 ) {
-    struct Pack<T> {
-        panel: Panel<*const T>,
-        n: usize,
-        out: *mut f32,
-    }
+    struct Pack<T>(Panel<*const T>, *mut f32);
     impl<T: Number> Op for Pack<T> {
         type Out = ();
         #[inline(always)]
         fn eval<S: Simd>(self, s: S) {
+            let Pack(Panel { source, across, along, width: n, depth, scale, ahead }, out) = self;
             let nr = S::NV * S::LANES;
-            for j in (0..self.n).step_by(nr) {
-                let panel = Panel {
-                    source: self.panel.source.wrapping_add(j * self.panel.across),
-                    width: min(nr, self.n - j),
-                    ..self.panel
-                };
-                let out = self.out.wrapping_add(j * panel.depth);
+            for j in (0..n).step_by(nr) {
+                let (source, width) = (source.wrapping_add(j * across), min(nr, n - j));
+                let panel = Panel { source, across, along, width, depth, scale, ahead };
+                let packed = Packed { out: out.wrapping_add(j * depth), stride: nr, padded: nr };
                 // SAFETY: `pack_b`'s; panel `j / nr` has room for `nr` columns of `k`.
-                unsafe { pack_panel(s, &panel, Packed { out, stride: nr, padded: nr }) };
+                unsafe { pack_panel(s, &panel, packed) };
             }
         }
     }
-    let (across, along) = (b_col, b_row);
     let panel = Panel { source: b, across, along, width: n, depth: k, scale: 1.0, ahead: 0 };
-    run(isa, Pack { panel, n, out });
+    run(isa, Pack(panel, out));
+}
+
+/// As [`pack_b`], of a quantised weight: its rows are columns of B.
+///
+/// # Safety
+/// The weight is n x k, valid for reading, `out` for writing [`packed_len`] floats.
+pub unsafe fn pack_b_quantised(isa: Isa, [k, n]: [usize; 2], b: Quantised, out: *mut f32) {
+    struct Pack {
+        size: [usize; 2],
+        b: Quantised,
+        out: *mut f32,
+    }
+    impl Op for Pack {
+        type Out = ();
+        #[inline(always)]
+        fn eval<S: Simd>(self, s: S) {
+            let Pack { size: [k, n], b, out } = self;
+            let nr = S::NV * S::LANES;
+            for j in (0..n).step_by(nr) {
+                let depth = Span { first: 0, len: k };
+                let rows = Rows { weight: b.skip(j), len: min(nr, n - j), depth, ahead: 0 };
+                let packed = Packed { out: out.wrapping_add(j * k), stride: nr, padded: nr };
+                // SAFETY: `pack_b_quantised`'s; panel `j / nr` has room for `nr` columns of `k`.
+                unsafe { pack_quantised(s, rows, packed) };
+            }
+        }
+    }
+    run(isa, Pack { size: [k, n], b, out });
 }

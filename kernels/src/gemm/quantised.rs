@@ -320,11 +320,10 @@ impl Lines {
             let scale = s.widen_f16(scales);
             // (code - zero) * scale, rounded once, and not at all: both products are exact, and so
             // is their difference.
-            let zeros = format.zeros(s, self, unit);
-            let offset = zeros.map(
-                #[inline(always)]
-                |zeros| s.sub(s.splat(0.0), s.mul(zeros, scale)),
-            );
+            let offset = match format.zeros(s, self, unit) {
+                Some(zeros) => Some(s.sub(s.splat(0.0), s.mul(zeros, scale))),
+                None => None,
+            };
             for first in (0..F::WORDS).step_by(4) {
                 let words = s.columns4(codes.as_ptr().cast::<f32>().add(first), 8);
                 each!(q < 4, {

@@ -1,7 +1,12 @@
 //! The matrix product `C = alpha A B + beta C`, and what becomes of its elements.
 
+mod job;
+
 use core::marker::PhantomData;
 
+#[doc(inline)]
+pub use job::Part;
+use job::{Job, Kernel};
 use masktile_kernels::gemm::{self, Each, Epilogue, Gemm, Operand, Right as Weight};
 use masktile_kernels::{Dtype, Numbers, NumbersMut};
 
@@ -13,6 +18,7 @@ use crate::error::{Error, ErrorKind, same, same_shape};
 use crate::isa::{self, Isa};
 use crate::number::Number;
 use crate::packed::PackedB;
+use crate::quantised::Quantised;
 use crate::view::{View, ViewMut};
 use crate::workspace::Scratch;
 
@@ -91,6 +97,8 @@ pub struct Matmul<'a, const N: usize = 2, A = f32, B = f32> {
     clamp: Option<(f32, f32)>,
     each: Option<Each<'a>>,
     isa: Option<Isa>,
+    /// For a C of f32. Chosen by the types: a program of f32 alone holds nothing of the others.
+    kernel: Kernel,
 }
 
 /// The right-hand matrix.
@@ -98,6 +106,7 @@ pub struct Matmul<'a, const N: usize = 2, A = f32, B = f32> {
 enum Right<'a, const N: usize, B> {
     View(View<'a, B, N>),
     Packed(PackedB<'a>),
+    Quantised(Quantised<'a>),
 }
 
 impl<const N: usize, A: Number, B: Number> core::fmt::Debug for Matmul<'_, N, A, B> {
@@ -111,17 +120,23 @@ impl<const N: usize, A: Number, B: Number> core::fmt::Debug for Matmul<'_, N, A,
 impl<'a, const N: usize, A: Number> Matmul<'a, N, A> {
     /// `C = A B` with a B that was packed before, the same for all indices of leading axes.
     pub fn packed(a: View<'a, A, N>, b: PackedB<'a>) -> Self {
-        Self::with(a, Right::Packed(b))
+        Self::with(a, Right::Packed(b), kernel::<A, f32>())
+    }
+
+    /// `C = A W^T` with a quantised W, out x in, the same for all indices of leading axes. The bits are
+    /// those of the product with the dequantised weight.
+    pub fn quantised(a: View<'a, A, N>, weight: impl Into<Quantised<'a>>) -> Self {
+        Self::with(a, Right::Quantised(weight.into()), gemm::gemm_mixed)
     }
 }
 
 impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     /// `C = A B`.
     pub fn new(a: View<'a, A, N>, b: View<'a, B, N>) -> Self {
-        Self::with(a, Right::View(b))
+        Self::with(a, Right::View(b), kernel::<A, B>())
     }
 
-    fn with(a: View<'a, A, N>, b: Right<'a, N, B>) -> Self {
+    fn with(a: View<'a, A, N>, b: Right<'a, N, B>, kernel: Kernel) -> Self {
         const { assert!(N >= 2, "a matrix has rows and columns") };
         Matmul {
             a,
@@ -135,6 +150,7 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
             clamp: None,
             each: None,
             isa: None,
+            kernel,
         }
     }
 
@@ -291,6 +307,7 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
         let (b_strides, b) = match &self.b {
             Right::View(b) => (b.strides(), Weight::Numbers(Numbers::at(b.as_ptr()))),
             Right::Packed(b) => ([0; N], Weight::Panels(b.panels(isa)?)),
+            Right::Quantised(b) => ([0; N], Weight::Quantised(b.kernel())),
         };
         let [k_b, n_b] = last_two(b_shape);
         same("b", "rows", k_b, k)?;
@@ -363,9 +380,7 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
         let mut lead = shape;
         lead[N - 2..].fill(1);
         let strides = [self.a.strides(), b_lead, c_strides, residual_lead];
-        // Chosen by the types: a program with f32 alone holds nothing of the others.
-        let is_mixed = const { !(is_f32::<A>() && is_f32::<B>() && is_f32::<C>()) };
-        let kernel = if is_mixed { gemm::gemm_mixed } else { gemm::gemm };
+        let kernel = if const { is_f32::<C>() } { self.kernel } else { gemm::gemm_mixed };
         Ok(Job { gemm, isa, kernel, lead, strides }.merged())
     }
 
@@ -374,6 +389,10 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
         let [k, n] = match &self.b {
             Right::View(b) => return b.shape(),
             Right::Packed(b) => b.shape(),
+            Right::Quantised(b) => {
+                let [n, k] = b.shape();
+                [k, n]
+            }
         };
         core::array::from_fn(|axis| match N - axis {
             2 => k,
@@ -383,134 +402,12 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     }
 }
 
+fn kernel<A: Number, B: Number>() -> Kernel {
+    if const { is_f32::<A>() && is_f32::<B>() } { gemm::gemm } else { gemm::gemm_mixed }
+}
+
 const fn is_f32<T: Number>() -> bool {
     matches!(T::DTYPE, Dtype::F32)
-}
-
-/// A piece of a product, for any thread; see [`Matmul::parts`].
-#[must_use = "C lacks this part until it is run"]
-pub struct Part<'c, const N: usize = 2> {
-    job: Job<'c, N>,
-    index: usize,
-    parts: usize,
-    c: PhantomData<&'c mut f32>,
-}
-
-impl<const N: usize> Part<'_, N> {
-    /// Computes the piece. `workspace` holds at least [`workspace_len`] floats, or
-    /// [`rounded_workspace_len`], and is this thread's alone.
-    ///
-    /// # Errors
-    /// If the workspace is too short; the piece is not computed then.
-    pub fn run<W: Scratch + ?Sized>(self, workspace: &mut W) -> Result<()> {
-        let workspace = workspace.floats(self.job.workspace_len())?;
-        // SAFETY: `Matmul::checked`; parts are disjoint in C, which is borrowed as long as they
-        // live, and each is run once.
-        unsafe { self.job.run(self.index, self.parts, workspace.as_mut_ptr()) };
-        Ok(())
-    }
-}
-
-/// [`gemm::gemm`] or [`gemm::gemm_mixed`].
-type Kernel = unsafe fn(Isa, &Gemm<'_>, *mut f32);
-
-/// A checked product: one [`Gemm`] for each index of the leading axes.
-#[derive(Clone, Copy)]
-struct Job<'a, const N: usize> {
-    gemm: Gemm<'a>,
-    isa: Isa,
-    kernel: Kernel,
-    /// The leading axes; the last two are 1.
-    lead: [usize; N],
-    /// Of A, B, C and the residual.
-    strides: [[usize; N]; 4],
-}
-
-impl<'a, const N: usize> Job<'a, N> {
-    fn batches(&self) -> usize {
-        // Saturating for a C without elements, whose other sizes may be any.
-        self.lead.iter().fold(1, |all: usize, len| all.saturating_mul(*len))
-    }
-
-    fn workspace_len(&self) -> usize {
-        let Gemm { m, n, k, .. } = self.gemm;
-        match self.gemm.c.dtype() {
-            Dtype::F32 => workspace_len(m, n, k),
-            _ => rounded_workspace_len(m, n, k),
-        }
-    }
-
-    /// One product of many rows, where all share B and rows follow on from batch to batch.
-    fn merged(mut self) -> Self {
-        let [a, b, c, residual] = self.strides;
-        for axis in (0..N - 2).rev() {
-            let (len, g) = (self.lead[axis], &self.gemm);
-            let follows = |lead: [usize; N], row: usize| lead[axis] == row.wrapping_mul(g.m);
-            let merges = b[axis] == 0
-                && follows(a, g.a_row)
-                && follows(c, g.c_row)
-                && (g.epilogue.residual.data.is_null()
-                    || follows(residual, g.epilogue.residual.row));
-            if len != 1 && !merges {
-                break;
-            }
-            self.gemm.m = self.gemm.m.wrapping_mul(len);
-            self.lead[axis] = 1;
-        }
-        self
-    }
-
-    /// The product at batch `index`.
-    fn batch(&self, index: usize) -> Gemm<'a> {
-        let (mut rest, mut offsets) = (index, [0usize; 4]);
-        for axis in (0..N - 2).rev() {
-            let len = self.lead[axis].max(1);
-            let at = rest % len;
-            rest /= len;
-            for (offset, strides) in offsets.iter_mut().zip(self.strides) {
-                *offset += at * strides[axis];
-            }
-        }
-        let [a, b, c, residual] = offsets;
-        let mut gemm = self.gemm;
-        gemm.a = gemm.a.skip(a);
-        if let Weight::Numbers(numbers) = &mut gemm.b {
-            *numbers = numbers.skip(b);
-        }
-        gemm.c = gemm.c.skip(c);
-        gemm.epilogue.origin.0 = index * gemm.m;
-        let operand = &mut gemm.epilogue.residual;
-        if !operand.data.is_null() {
-            operand.data = operand.data.wrapping_add(residual);
-        }
-        gemm
-    }
-
-    /// Computes part `index` of `parts`.
-    ///
-    /// # Safety
-    /// The views that [`Matmul::checked`] saw are still borrowed, C by nobody who uses this part of
-    /// it; `workspace` is valid for writing [`Job::workspace_len`] floats.
-    unsafe fn run(&self, index: usize, parts: usize, workspace: *mut f32) {
-        if self.gemm.m == 0 || self.gemm.n == 0 {
-            return;
-        }
-        let batches = self.batches();
-        if N == 2 || batches == 1 {
-            let gemm = if parts == 1 { self.gemm } else { self.gemm.part(index, parts) };
-            // SAFETY: `checked`: sizes and strides name elements of the views alone; C is borrowed
-            // mutably, so it overlaps nothing, and its elements are distinct by construction.
-            return unsafe { (self.kernel)(self.isa, &gemm, workspace) };
-        }
-        // Each batch in as many pieces as give every part one.
-        let pieces = parts.div_ceil(batches.max(1)).max(1);
-        let at = |index: usize| gemm::split(batches.saturating_mul(pieces), index, parts);
-        for piece in at(index)..at(index + 1) {
-            let gemm = self.batch(piece / pieces).part(piece % pieces, pieces);
-            // SAFETY: as above; other batches are other elements of the views.
-            unsafe { (self.kernel)(self.isa, &gemm, workspace) };
-        }
-    }
 }
 
 /// The sizes or strides of rows and columns.
