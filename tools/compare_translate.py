@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from train_translate import DATA
+from train_translate import DATA, read_weights
 from translate_model import Translator, decode, encode
 
 EXAMPLE = Path(__file__).parent.parent / "target/release/examples/translate"
@@ -47,7 +46,7 @@ def main():
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     model = Translator()
-    model.load_state_dict({name: weight.float() for name, weight in load_file(DATA / "weights.safetensors").items()})
+    read_weights(model)
     model.eval()
     texts = [line.split("\t")[0] for line in (DATA / "held-out.tsv").read_text().splitlines()[: 15 * BATCH]]
     batches = [encode(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]

@@ -18,7 +18,7 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from translate_dates import draw
 from translate_model import SOURCE, TARGET, Translator, decode, encode, encode_targets
@@ -79,10 +79,27 @@ def round_to_bfloat16(model: Translator):
             parameter.copy_(parameter.bfloat16())
 
 
-def write_data(model: Translator, held_out: list[tuple[str, str]]):
+def read_weights(model: Translator):
+    weights = load_file(DATA / "weights.safetensors")
+    model.load_state_dict({name: weight.float() for name, weight in weights.items()})
+
+
+def draw_held_out(count: int) -> list[tuple[str, str]]:
+    """Pairs of distinct texts: a combination of one moment, as "at noon" is, counts once."""
+    random, pairs = Random(SEED + 1), {}
+    while len(pairs) < count:
+        text, iso = draw(random, held_out=True)
+        pairs.setdefault(text.lower(), (text, iso))
+    return list(pairs.values())
+
+
+def write_weights(model: Translator):
     DATA.mkdir(parents=True, exist_ok=True)
     weights = {name: parameter.detach().bfloat16() for name, parameter in model.named_parameters()}
     save_file(weights, DATA / "weights.safetensors", {"source": SOURCE[1:], "target": TARGET[1:]})
+
+
+def write_tests(model: Translator, held_out: list[tuple[str, str]]):
     (DATA / "held-out.tsv").write_text("".join(f"{text}\t{iso}\n" for text, iso in held_out))
     texts, targets = zip(*held_out[:100])
     with torch.inference_mode():
@@ -96,26 +113,26 @@ def main():
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--rate", type=float, default=3e-3, help="the learning rate at its peak")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--measure", action="store_true", help="train nothing: measure the weights that are there")
     options = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(options.threads)
     model = Translator()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"torch {torch.__version__}, {parameters} parameters, {vars(options)}", flush=True)
-    train(model, options.steps, options.batch, options.rate)
-    random = Random(SEED + 1)
-    held_out = [draw(random, held_out=True) for _ in range(1000)]
-    print(f"float32: {accuracy(model, held_out):.1%} of 1,000 unseen right")
-    round_to_bfloat16(model)
-    wrong = [
-        (text, iso, got)
-        for (text, iso), got in zip(held_out, translate(model, [text for text, _ in held_out]))
-        if got != iso
-    ]
-    print(f"rounded to bfloat16: {1 - len(wrong) / 1000:.1%} of 1,000 unseen right")
+    if options.measure:
+        read_weights(model)
+    else:
+        train(model, options.steps, options.batch, options.rate)
+        round_to_bfloat16(model)
+        write_weights(model)
+    held_out = draw_held_out(1000)
+    texts = [text for text, _ in held_out]
+    wrong = [(text, iso, got) for (text, iso), got in zip(held_out, translate(model, texts)) if got != iso]
+    print(f"rounded to bfloat16: {1 - len(wrong) / len(texts):.1%} of {len(texts)} unseen, distinct texts right")
     for text, iso, got in wrong:
         print(f"wrong: {text!r} is {iso}, not {got}")
-    write_data(model, held_out)
+    write_tests(model, held_out)
 
 
 if __name__ == "__main__":

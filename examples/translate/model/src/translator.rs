@@ -1,0 +1,334 @@
+//! The whole model: a text is encoded once, then a step gives the logits of every next token.
+
+use masktile::cache::KvCache;
+use masktile::decoder::join_as_columns;
+use masktile::{Causal, Isa, Mask, MatMut, MatRef, Result, TensorMut};
+
+use crate::decoder::{DecoderLayer, Memory};
+use crate::encoder::EncoderLayer;
+use crate::layers::{
+    Bf16, Embedding, Form, Linear, Norm, Then, Tools, Weight, Work, longest, scratch_len,
+};
+use crate::text::{LONGEST, SOURCES, STEPS, TARGETS, Translation};
+use crate::{CHARACTER, HEAD_DIM, HEADS, HIDDEN, LAYERS, POSITION, WIDTH};
+
+/// The parameters that a translator reads.
+pub const PARAMETERS: usize = {
+    let norm = 2 * WIDTH;
+    let feed_forward = linear(WIDTH, HIDDEN) + linear(HIDDEN, WIDTH);
+    let self_attention = linear(WIDTH, 3 * WIDTH) + linear(WIDTH, WIDTH);
+    let cross_attention = 2 * linear(WIDTH, WIDTH) + linear(WIDTH, 2 * WIDTH);
+    let encoder = 2 * norm + self_attention + feed_forward;
+    let decoder = 3 * norm + self_attention + cross_attention + feed_forward;
+    let embeddings = (SOURCES + TARGETS) * CHARACTER + (LONGEST + STEPS) * POSITION;
+    embeddings + LAYERS * (encoder + decoder) + 2 * norm + linear(WIDTH, TARGETS)
+};
+
+const fn linear(inputs: usize, outputs: usize) -> usize {
+    (inputs + 1) * outputs
+}
+
+/// An encoder-decoder transformer.
+#[derive(Clone, Copy, Debug)]
+pub struct Translator<'a> {
+    source: Embedding<'a>,
+    target: Embedding<'a>,
+    encoder: [EncoderLayer<'a>; LAYERS],
+    encoder_norm: Norm<'a>,
+    decoder: [DecoderLayer<'a>; LAYERS],
+    decoder_norm: Norm<'a>,
+    logits: Linear<'a>,
+}
+
+/// Reads parameters one behind the other.
+struct Reader<'a, F> {
+    rest: &'a [Bf16],
+    weight: F,
+}
+
+impl<'a, F: FnMut(&'a [Bf16], [usize; 2]) -> Result<Weight<'a>>> Reader<'a, F> {
+    fn next(&mut self, len: usize) -> &'a [Bf16] {
+        let (part, rest) = self.rest.split_at_checked(len).unwrap_or_default();
+        self.rest = rest;
+        part
+    }
+
+    fn linear(&mut self, inputs: usize, outputs: usize) -> Result<Linear<'a>> {
+        let numbers = self.next(outputs * inputs);
+        let weight = (self.weight)(numbers, [outputs, inputs])?;
+        Ok(Linear { weight, bias: self.next(outputs), inputs })
+    }
+
+    fn norm(&mut self) -> Norm<'a> {
+        Norm { gain: self.next(WIDTH), bias: self.next(WIDTH) }
+    }
+
+    fn embedding(&mut self, characters: usize, positions: usize) -> Embedding<'a> {
+        Embedding {
+            characters: self.next(characters * CHARACTER),
+            positions: self.next(positions * POSITION),
+        }
+    }
+
+    // Fields are read in the order in which they stand.
+    fn encoder(&mut self) -> Result<EncoderLayer<'a>> {
+        Ok(EncoderLayer {
+            norm1: self.norm(),
+            qkv: self.linear(WIDTH, 3 * WIDTH)?,
+            out: self.linear(WIDTH, WIDTH)?,
+            norm2: self.norm(),
+            up: self.linear(WIDTH, HIDDEN)?,
+            down: self.linear(HIDDEN, WIDTH)?,
+        })
+    }
+
+    fn decoder(&mut self) -> Result<DecoderLayer<'a>> {
+        Ok(DecoderLayer {
+            norm1: self.norm(),
+            qkv: self.linear(WIDTH, 3 * WIDTH)?,
+            out: self.linear(WIDTH, WIDTH)?,
+            norm2: self.norm(),
+            query: self.linear(WIDTH, WIDTH)?,
+            memory: self.linear(WIDTH, 2 * WIDTH)?,
+            cross_out: self.linear(WIDTH, WIDTH)?,
+            norm3: self.norm(),
+            up: self.linear(WIDTH, HIDDEN)?,
+            down: self.linear(HIDDEN, WIDTH)?,
+        })
+    }
+}
+
+/// Texts of a batch, each padded to the longest.
+#[derive(Clone, Copy, Debug)]
+pub struct Texts<'t> {
+    /// texts x longest numbers of characters
+    pub tokens: &'t [u8],
+    /// Characters of each text.
+    pub lengths: &'t [usize],
+}
+
+impl Texts<'_> {
+    /// Texts, and characters of the longest.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.lengths.len(), self.lengths.iter().copied().max().unwrap_or(0)]
+    }
+}
+
+/// Floats of memory to decode so many texts of up to so many characters, `beams` tokens a step.
+pub const fn memory_len(form: Form, [texts, characters]: [usize; 2], beams: usize) -> usize {
+    let (rows, step_rows) = (texts * characters, texts * beams);
+    // As many queries as a head ever has beside as many keys.
+    let (queries, keys) = (longest(characters, beams), longest(characters, STEPS * beams));
+    encoder_len(rows)
+        + decoder_len(rows, step_rows)
+        + step_rows * (5 * WIDTH + TARGETS)
+        + scratch_len(form, longest(rows, step_rows), queries, keys)
+}
+
+/// Rows of the encoder's work, then the memories of all decoder layers.
+const fn encoder_len(rows: usize) -> usize {
+    rows * WIDTH * longest(4, 2 * LAYERS)
+}
+
+/// The encoder's output, then the caches of all decoder layers.
+const fn decoder_len(rows: usize, step_rows: usize) -> usize {
+    longest(rows * WIDTH, LAYERS * 2 * step_rows * STEPS * WIDTH)
+}
+
+/// Cuts memory into parts.
+struct Memories<'m>(&'m mut [f32]);
+
+impl<'m> Memories<'m> {
+    /// The next `len` floats; none if there are fewer, which whoever gets them then reports.
+    fn take(&mut self, len: usize) -> &'m mut [f32] {
+        let (part, rest) =
+            core::mem::take(&mut self.0).split_at_mut_checked(len).unwrap_or_default();
+        self.0 = rest;
+        part
+    }
+}
+
+impl<'a> Translator<'a> {
+    /// The model of these numbers, in the order of `flat`. `weight` makes of each weight,
+    /// outputs x inputs, what its products will use.
+    ///
+    /// # Errors
+    /// Those of `weight`.
+    pub fn new(
+        numbers: &'a [Bf16; PARAMETERS],
+        weight: impl FnMut(&'a [Bf16], [usize; 2]) -> Result<Weight<'a>>,
+    ) -> Result<Self> {
+        let mut reader = Reader { rest: numbers, weight };
+        Ok(Translator {
+            source: reader.embedding(SOURCES, LONGEST),
+            target: reader.embedding(TARGETS, STEPS),
+            encoder: [reader.encoder()?, reader.encoder()?],
+            encoder_norm: reader.norm(),
+            decoder: [reader.decoder()?, reader.decoder()?],
+            decoder_norm: reader.norm(),
+            logits: reader.linear(WIDTH, TARGETS)?,
+        })
+    }
+
+    /// The model with its weights as they are.
+    ///
+    /// # Errors
+    /// None.
+    pub fn narrow(numbers: &'a [Bf16; PARAMETERS]) -> Result<Self> {
+        Self::new(numbers, |weight, _| Ok(Weight::Narrow(weight)))
+    }
+
+    /// Encodes texts. The steps that follow write `beams` tokens of each at a time. `memory` is
+    /// [`memory_len`] floats.
+    ///
+    /// # Errors
+    /// If memory is too short, or there is no text.
+    pub fn begin<'s>(
+        &'s self,
+        texts: Texts<'s>,
+        beams: usize,
+        isa: Isa,
+        memory: &'s mut [f32],
+    ) -> Result<Decoding<'s>> {
+        let [sentences, characters] = texts.shape();
+        let (rows, step_rows) = (sentences * characters, sentences * beams);
+        let mut memory = Memories(memory);
+        let encoder = memory.take(encoder_len(rows));
+        let decoder = memory.take(decoder_len(rows, step_rows));
+        let (x, logits) = (memory.take(step_rows * WIDTH), memory.take(step_rows * TARGETS));
+        let (narrow, wide) = (memory.take(step_rows * WIDTH), memory.take(step_rows * 3 * WIDTH));
+        let mut tools = Tools { isa, scratch: memory.0 };
+
+        self.encode(texts, decoder, encoder, tools.reborrow())?;
+        let mut parts = Memories(encoder);
+        let mut remember = |layer: &DecoderLayer<'_>| {
+            let keys_values = parts.take(rows * 2 * WIDTH);
+            layer.memory.run(rows, decoder, keys_values, Then::Store, &mut tools)?;
+            let lengths = texts.lengths;
+            Ok(Memory { keys_values, lengths, longest: characters, watched: None })
+        };
+        let [first, second] = &self.decoder;
+        let memories = [remember(first)?, remember(second)?];
+
+        let (mut parts, room) = (Memories(decoder), [sentences, HEADS, STEPS * beams, HEAD_DIM]);
+        let mut tensor = || TensorMut::new(parts.take(room.iter().product()), room);
+        let mut cache = || KvCache::new(tensor()?, tensor()?);
+        let caches = [cache()?, cache()?];
+        let work = Work { sentences, tokens: beams, narrow, wide, tools };
+        Ok(Decoding { model: self, memories, caches, position: 0, x, logits, work })
+    }
+
+    /// The encoder's output for each character of the texts: rows x of [`WIDTH`].
+    fn encode(
+        &self,
+        texts: Texts<'_>,
+        x: &mut [f32],
+        memory: &mut [f32],
+        tools: Tools<'_>,
+    ) -> Result<()> {
+        let [sentences, characters] = texts.shape();
+        let rows = sentences * characters;
+        let x = x.get_mut(..rows * WIDTH).unwrap_or_default();
+        let (narrow, wide) = memory.split_at_mut_checked(rows * WIDTH).unwrap_or_default();
+        self.source.characters(texts.tokens.iter().copied(), wide);
+        let embeddings = wide.as_chunks::<CHARACTER>().0;
+        for (row, (x, embedding)) in
+            x.as_chunks_mut::<WIDTH>().0.iter_mut().zip(embeddings).enumerate()
+        {
+            let position = self.source.position(row.checked_rem(characters).unwrap_or(0));
+            for (place, number) in x.iter_mut().zip(embedding.iter().chain(&position)) {
+                *place = *number;
+            }
+        }
+        let mut work = Work { sentences, tokens: characters, narrow, wide, tools };
+        for layer in &self.encoder {
+            layer.run(x, texts.lengths, &mut work)?;
+        }
+        self.encoder_norm.run_in_place(x);
+        Ok(())
+    }
+
+    /// Translates each text by its most likely token again and again. `memory` is [`memory_len`]
+    /// floats; `watched` is for [`Decoding::watch`].
+    ///
+    /// # Errors
+    /// If memory is too short.
+    pub fn greedy(
+        &self,
+        texts: Texts<'_>,
+        isa: Isa,
+        memory: &mut [f32],
+        watched: Option<&mut [f32]>,
+        translations: &mut [Translation],
+    ) -> Result<()> {
+        translations.fill(Translation::default());
+        let mut decoding = self.begin(texts, 1, isa, memory)?;
+        if let Some(watched) = watched {
+            decoding.watch(watched);
+        }
+        while !translations.iter().all(Translation::ended) {
+            let last = translations.iter().map(Translation::last);
+            let logits = decoding.step(last, Causal::bottom_right().into())?;
+            for (translation, logits) in
+                translations.iter_mut().zip(logits.as_chunks::<TARGETS>().0)
+            {
+                translation.push(most_likely(logits), logits);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first of the greatest logits.
+fn most_likely(logits: &[f32; TARGETS]) -> u8 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (token, logit) in (0..).zip(logits) {
+        if *logit > best.1 {
+            best = (token, *logit);
+        }
+    }
+    best.0
+}
+
+/// Translations on their way.
+#[derive(Debug)]
+pub struct Decoding<'s> {
+    model: &'s Translator<'s>,
+    memories: [Memory<'s>; LAYERS],
+    caches: [KvCache<'s>; LAYERS],
+    position: usize,
+    x: &'s mut [f32],
+    logits: &'s mut [f32],
+    work: Work<'s>,
+}
+
+impl<'s> Decoding<'s> {
+    /// Shows the last layer's cross-attention: `watched` gets texts x [`HEADS`] x beams x characters
+    /// probabilities of each step, one behind the other.
+    pub fn watch(&mut self, watched: &'s mut [f32]) {
+        let [.., last] = &mut self.memories;
+        last.watched = Some(watched);
+    }
+
+    /// Takes the next token of each beam of each text and gives the logits of what follows,
+    /// texts x beams x [`TARGETS`]. `seen` says which tokens of the text, in the order of steps and
+    /// beams, each of these may see.
+    ///
+    /// # Errors
+    /// After [`STEPS`] steps; if the mask does not fit.
+    pub fn step(&mut self, tokens: impl Iterator<Item = u8>, seen: Mask<'_>) -> Result<&mut [f32]> {
+        let (model, rows, work) = (self.model, self.work.rows(), &mut self.work);
+        model.target.characters(tokens, work.wide);
+        let position = model.target.position(self.position);
+        let mut joined = MatMut::new(self.x, [rows, WIDTH])?;
+        join_as_columns(MatRef::new(work.wide, [rows, CHARACTER])?, &position, &mut joined)?;
+        self.position += 1;
+        let state = self.caches.iter_mut().zip(&mut self.memories);
+        for (layer, (cache, memory)) in model.decoder.iter().zip(state) {
+            layer.step(self.x, cache, seen, memory, work)?;
+        }
+        model.decoder_norm.run(self.x, work.narrow);
+        model.logits.run(rows, work.narrow, self.logits, Then::Store, &mut work.tools)?;
+        Ok(self.logits)
+    }
+}
