@@ -107,9 +107,10 @@ pub unsafe extern "C" fn masktile_attention(args: *const Attention) -> Status {
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let args = memory.args("args", args)?;
-            attend(memory, &args, |memory| {
-                let (k, v) = (memory.view("k", args.k)?, memory.view("v", args.v)?);
+            let mut older = None;
+            let args = memory.args("args", args, &mut older)?;
+            attend(memory, args, |memory| {
+                let (k, v) = (memory.view("k", &args.k)?, memory.view("v", &args.v)?);
                 Ok((Source::Tensors { k, v }, api::Mask::None))
             })
         })
@@ -143,11 +144,11 @@ pub(crate) fn attend<'a>(
     let workspace = memory.write("workspace", args.workspace)?;
     let lse = memory.write_if_given("lse", args.lse)?;
     let copy = match copied(args.copied)? {
-        Some(what) => Some((what, memory.view_mut("copy", args.copy)?)),
+        Some(what) => Some((what, memory.view_mut("copy", &args.copy)?)),
         None => None,
     };
 
-    let q = memory.view("q", args.q)?;
+    let q = memory.view("q", &args.q)?;
     let (source, usual) = source(memory)?;
     let masks = Masks::new(memory, args.masks, args.mask_count)?;
     let masks = masks.lowered(memory)?;
@@ -205,7 +206,7 @@ enum Output<'a> {
 impl<'a> Output<'a> {
     fn of(memory: &mut Memory<'a>, args: &Attention) -> Result<Self> {
         match memory.write_if_given("blocks", args.blocks)? {
-            None => memory.view_mut("out", args.out).map(Output::Values),
+            None => memory.view_mut("out", &args.out).map(Output::Values),
             Some(_) if !args.out.data.is_null() => {
                 Err(Fault::misplaced("out", "either it or `blocks`"))
             }

@@ -82,20 +82,20 @@ pub unsafe extern "C" fn masktile_kv_cache_append(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let given = memory.args("cache", cache)?;
+            let given = memory.copied("cache", cache)?;
             let len = std::mem::offset_of!(KvCache, len);
             let len = memory.write_one("cache", cache.cast::<u8>().wrapping_add(len).cast())?;
             // The room behind what it holds, as an empty cache.
             let mut room = |argument, view: ViewMut<f32>| {
                 let left = view.shape[2].saturating_sub(given.len);
                 Ok::<_, crate::status::Fault>(
-                    memory.view_mut(argument, view)?.narrow(2, given.len, left)?,
+                    memory.view_mut(argument, &view)?.narrow(2, given.len, left)?,
                 )
             };
             let (room_keys, room_values) =
                 (room("cache keys", given.keys)?, room("cache values", given.values)?);
             let mut cache = api::cache::KvCache::new(room_keys, room_values)?;
-            cache.append(memory.view("keys", keys)?, memory.view("values", values)?)?;
+            cache.append(memory.view("keys", &keys)?, memory.view("values", &values)?)?;
             *len = given.len + cache.len();
             Ok(())
         })
@@ -115,7 +115,7 @@ pub unsafe extern "C" fn masktile_kv_cache_attend(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let (cache, args) = (memory.args("cache", cache)?, memory.args("args", args)?);
+            let (cache, args) = (memory.copied("cache", cache)?, memory.copied("args", args)?);
             without_keys(&args)?;
             attend(memory, &args, |memory| {
                 let source = first_tokens(memory, cache.keys, cache.values, cache.len)?;
@@ -132,8 +132,8 @@ fn first_tokens<'a>(
     values: ViewMut<f32>,
     len: usize,
 ) -> Result<Source<'a>> {
-    let k = memory.view("cache keys", keys.to_read())?.narrow(2, 0, len)?;
-    let v = memory.view("cache values", values.to_read())?.narrow(2, 0, len)?;
+    let k = memory.view("cache keys", &keys.to_read())?.narrow(2, 0, len)?;
+    let v = memory.view("cache values", &values.to_read())?.narrow(2, 0, len)?;
     Ok(Source::Tensors { k, v })
 }
 
@@ -152,13 +152,13 @@ pub unsafe extern "C" fn masktile_ragged_cache_append(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let cache = memory.args("cache", cache)?;
+            let cache = memory.copied("cache", cache)?;
             let mut cache = api::cache::RaggedCache::new(
-                memory.view_mut("cache keys", cache.keys)?,
-                memory.view_mut("cache values", cache.values)?,
+                memory.view_mut("cache keys", &cache.keys)?,
+                memory.view_mut("cache values", &cache.values)?,
                 memory.write("lengths", cache.lengths)?,
             )?;
-            let (keys, values) = (memory.view("keys", keys)?, memory.view("values", values)?);
+            let (keys, values) = (memory.view("keys", &keys)?, memory.view("values", &values)?);
             Ok(cache.append(keys, values, memory.read("counts", counts)?)?)
         })
     }
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn masktile_ragged_cache_attend(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let (cache, args) = (memory.args("cache", cache)?, memory.args("args", args)?);
+            let (cache, args) = (memory.copied("cache", cache)?, memory.copied("args", args)?);
             without_keys(&args)?;
             attend(memory, &args, |memory| {
                 let lengths = memory.read("lengths", cache.lengths.to_read())?;
@@ -204,12 +204,12 @@ pub unsafe extern "C" fn masktile_paged_cache_append(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let given = memory.args("cache", cache)?;
-            let cache_keys = memory.view_mut("cache keys", given.keys)?;
-            let cache_values = memory.view_mut("cache values", given.values)?;
+            let given = memory.copied("cache", cache)?;
+            let cache_keys = memory.view_mut("cache keys", &given.keys)?;
+            let cache_values = memory.view_mut("cache values", &given.values)?;
             let lengths = memory.write("lengths", given.lengths)?;
-            let table = memory.matrix("table", given.table)?;
-            let (keys, values) = (memory.view("keys", keys)?, memory.view("values", values)?);
+            let table = memory.view("table", &given.table)?;
+            let (keys, values) = (memory.view("keys", &keys)?, memory.view("values", &values)?);
             let counts = memory.read("counts", counts)?;
             let cache = api::cache::PagedCache::new(cache_keys, cache_values, table, lengths);
             Ok(cache?.append(keys, values, counts)?)
@@ -231,13 +231,13 @@ pub unsafe extern "C" fn masktile_paged_cache_attend(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let (cache, args) = (memory.args("cache", cache)?, memory.args("args", args)?);
+            let (cache, args) = (memory.copied("cache", cache)?, memory.copied("args", args)?);
             without_keys(&args)?;
             attend(memory, &args, |memory| {
                 let kv = PagedKv::new(
-                    memory.view("cache keys", cache.keys.to_read())?,
-                    memory.view("cache values", cache.values.to_read())?,
-                    memory.matrix("table", cache.table)?,
+                    memory.view("cache keys", &cache.keys.to_read())?,
+                    memory.view("cache values", &cache.values.to_read())?,
+                    memory.view("table", &cache.table)?,
                     memory.read("lengths", cache.lengths.to_read())?,
                 )?;
                 Ok((Source::Paged(kv), api::Causal::ending_at(kv.lengths()).into()))

@@ -17,8 +17,8 @@ pub unsafe extern "C" fn masktile_join_as_row(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let mut joined = memory.matrix_mut("joined", joined)?;
-            let encoder = memory.matrix("encoder", encoder)?;
+            let mut joined = memory.view_mut("joined", &joined)?;
+            let encoder = memory.view("encoder", &encoder)?;
             let previous = memory.read("previous", previous)?;
             Ok(api::decoder::join_as_row(encoder, previous, &mut joined)?)
         })
@@ -39,8 +39,8 @@ pub unsafe extern "C" fn masktile_join_as_columns(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let mut joined = memory.matrix_mut("joined", joined)?;
-            let encoder = memory.matrix("encoder", encoder)?;
+            let mut joined = memory.view_mut("joined", &joined)?;
+            let encoder = memory.view("encoder", &encoder)?;
             let previous = memory.read("previous", previous)?;
             Ok(api::decoder::join_as_columns(encoder, previous, &mut joined)?)
         })

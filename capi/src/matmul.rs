@@ -118,12 +118,23 @@ pub unsafe extern "C" fn masktile_matmul(args: *const Matmul) -> Status {
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let args = memory.args("args", args)?;
-            let mut c = memory.view_mut("c", args.c)?;
-            let workspace = memory.write("workspace", args.workspace)?;
-            let each = args.each.function();
-            Ok(product(memory, &args, each.as_deref())?.run(&mut c, workspace)?)
+            let mut older = None;
+            let args = memory.args("args", args, &mut older)?;
+            // Fewer axes are less to check.
+            if args.is_of_matrices() { run::<2>(memory, args) } else { run::<4>(memory, args) }
         })
+    }
+}
+
+impl Matmul {
+    /// Whether there is but one index of the leading axes.
+    #[inline(always)]
+    fn is_of_matrices(&self) -> bool {
+        let is_matrix = |shape: &[usize; 4]| shape[0] == 1 && shape[1] == 1;
+        is_matrix(&self.c.shape)
+            && is_matrix(&self.a.shape)
+            && (self.b.data.is_null() || is_matrix(&self.b.shape))
+            && (self.residual.data.is_null() || is_matrix(&self.residual.shape))
     }
 }
 
@@ -141,16 +152,46 @@ impl Each {
     }
 }
 
+#[inline(always)]
+fn run<const N: usize>(memory: &mut Memory<'_>, args: &Matmul) -> Result<()> {
+    let mut c = memory.view_mut("c", &args.c)?;
+    let workspace = memory.write("workspace", args.workspace)?;
+    if args.is_plain() {
+        // What options are put into is copied again and again: a quarter of a small product's time.
+        let (a, b) = (memory.view("a", &args.a)?, memory.view("b", &args.b)?);
+        return Ok(api::Matmul::<N>::new(a, b).run(&mut c, workspace)?);
+    }
+    let each = args.each.function();
+    Ok(product::<N>(memory, args, each.as_deref())?.run(&mut c, workspace)?)
+}
+
+impl Matmul {
+    /// Whether every option is the default.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        let slices = [self.packed_b, self.scale, self.bias];
+        let slices = slices.map(|slice| slice.data.addr() | slice.len);
+        let numbers = self.alpha.is_given
+            | self.activation
+            | self.clamp.is_given
+            | self.isa
+            | self.beta.to_bits();
+        (slices[0] | slices[1] | slices[2] | self.residual.data.addr() | numbers as usize == 0)
+            & self.each.function.is_none()
+    }
+}
+
 /// The product that the arguments say, but for C. What is written was lent before.
-fn product<'p, 'a: 'p>(
+#[inline(never)]
+fn product<'p, 'a: 'p, const N: usize>(
     memory: &Memory<'a>,
     args: &Matmul,
     each: Option<&'p EachFunction>,
-) -> Result<api::Matmul<'p, 4>> {
-    let a = memory.view("a", args.a)?;
+) -> Result<api::Matmul<'p, N>> {
+    let a = memory.view("a", &args.a)?;
     let packed = memory.read_if_given("packed_b", args.packed_b)?;
-    let mut product: api::Matmul<'p, 4> = match packed {
-        None => api::Matmul::new(a, memory.view("b", args.b)?),
+    let mut product: api::Matmul<'p, N> = match packed {
+        None => api::Matmul::new(a, memory.view("b", &args.b)?),
         Some(_) if !args.b.data.is_null() => {
             return Err(Fault::misplaced("b", "either it or `packed_b`"));
         }
@@ -167,7 +208,7 @@ fn product<'p, 'a: 'p>(
         product = product.bias(bias);
     }
     if !args.residual.data.is_null() {
-        product = product.residual(memory.view("residual", args.residual)?);
+        product = product.residual(memory.view("residual", &args.residual)?);
     }
     if args.clamp.is_given != 0 {
         product = product.clamp(args.clamp.least, args.clamp.greatest);

@@ -11,6 +11,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use arrayvec::ArrayVec;
+
 use crate::status::{Fault, Result, Status, caught};
 
 /// Numbers to read; none where `data` is null and `len` 0.
@@ -70,6 +72,7 @@ pub struct ViewMut<T> {
 
 impl<T> ViewMut<T> {
     /// The same to read.
+    #[inline]
     pub(crate) fn to_read(&self) -> View<T> {
         View { data: self.data, len: self.len, shape: self.shape, strides: self.strides }
     }
@@ -77,6 +80,7 @@ impl<T> ViewMut<T> {
 
 impl<T> SliceMut<T> {
     /// The same to read.
+    #[inline]
     pub(crate) fn to_read(&self) -> Slice<T> {
         Slice { data: self.data, len: self.len }
     }
@@ -86,18 +90,6 @@ impl<T> View<T> {
     /// The same memory as numbers of another type; [`Memory`] looks at their alignment.
     pub(crate) fn cast<U>(self) -> View<U> {
         View { data: self.data.cast(), len: self.len, shape: self.shape, strides: self.strides }
-    }
-
-    /// Rows and columns, for an operand that is a matrix.
-    pub(crate) fn matrix(&self, argument: &str) -> Result<()> {
-        match self.shape {
-            [1, 1, ..] => Ok(()),
-            [a, b, ..] => Err(Fault::new(
-                Status::Size,
-                argument,
-                format_args!("leading axes: given {a} x {b}, wanted 1 x 1"),
-            )),
-        }
     }
 }
 
@@ -141,14 +133,16 @@ impl User {
     }
 }
 
-/// A writing operand's name and its addresses.
+/// An operand's name and its addresses.
 type Claim = (&'static str, Range<usize>);
 
 /// The memory that C's caller lends to one call.
 pub(crate) struct Memory<'a> {
-    claims: [Claim; 8],
-    count: usize,
-    /// Whether something was lent to read, behind which nothing is lent to write.
+    /// The struct of arguments that is read where it lies.
+    args: Range<usize>,
+    /// What is written.
+    written: ArrayVec<Claim, 6>,
+    /// Whether something else was lent to read: behind it nothing is lent to write.
     is_read: Cell<bool>,
     lent: PhantomData<&'a mut u8>,
 }
@@ -159,10 +153,11 @@ pub(crate) struct Memory<'a> {
 /// Every pointer that `f` gives to [`Memory`] is null or, if aligned and inside the address space,
 /// valid for as many elements as it is given with, until this returns; nobody else writes to what
 /// is read meanwhile, nor reads or writes what is written.
+#[inline]
 pub(crate) unsafe fn call(f: impl for<'a> FnOnce(&mut Memory<'a>) -> Result<()>) -> Status {
     let mut memory = Memory {
-        claims: [const { ("", 0..0) }; 8],
-        count: 0,
+        args: 0..0,
+        written: ArrayVec::new_const(),
         is_read: Cell::new(false),
         lent: PhantomData,
     };
@@ -170,8 +165,29 @@ pub(crate) unsafe fn call(f: impl for<'a> FnOnce(&mut Memory<'a>) -> Result<()>)
 }
 
 impl<'a> Memory<'a> {
+    /// The struct where it lies or, if its caller's version of it lacks fields, a copy in `older`
+    /// with their defaults.
+    #[inline(always)]
+    pub fn args<'r, A: Args>(
+        &mut self,
+        argument: &'static str,
+        args: *const A,
+        older: &'r mut Option<A>,
+    ) -> Result<&'r A>
+    where
+        'a: 'r,
+    {
+        if self.size_of(argument, args)? < size_of::<A>() {
+            return Ok(older.insert(self.copied(argument, args)?));
+        }
+        self.args = args.addr()..args.addr().saturating_add(size_of::<A>());
+        // SAFETY: the caller lends it whole, as its size says; it is neither null nor misaligned,
+        // all bits are an `A`, and nothing is lent to write that has some of it.
+        Ok(unsafe { &*args })
+    }
+
     /// A copy of the struct, with defaults in what the caller's version of it lacks.
-    pub fn args<A: Args>(&self, argument: &'static str, args: *const A) -> Result<A> {
+    pub fn copied<A: Args>(&self, argument: &'static str, args: *const A) -> Result<A> {
         let size = self.size_of(argument, args)?;
         let bytes = addresses::<u8>(argument, args.cast(), size)?;
         self.apart(argument, &bytes)?;
@@ -204,22 +220,23 @@ impl<'a> Memory<'a> {
                 let what = format_args!("size of element {i}: given {given}, wanted {size}");
                 return Err(Fault::new(Status::StructSize, argument, what));
             }
-            self.args(argument, place)
+            self.copied(argument, place)
         });
         each.collect()
     }
 
     /// A struct's own size, of those that this version knows.
+    #[inline(always)]
     fn size_of<A: Args>(&self, argument: &'static str, args: *const A) -> Result<usize> {
         let (size, least, most) = (self.number(argument, args.cast())?, A::LEAST, size_of::<A>());
         if (least..=most).contains(&size) {
             return Ok(size);
         }
-        let what = format_args!("size: given {size}, wanted {least} to {most}");
-        Err(Fault::new(Status::StructSize, argument, what))
+        Err(Fault::struct_size(argument, size, least, most))
     }
 
     /// One number.
+    #[inline(always)]
     fn number(&self, argument: &'static str, place: *const usize) -> Result<usize> {
         self.apart(argument, &addresses(argument, place, 1)?)?;
         // SAFETY: the caller lends it, it is neither null nor misaligned, and no output has it.
@@ -227,11 +244,13 @@ impl<'a> Memory<'a> {
     }
 
     /// Numbers to read.
+    #[inline(always)]
     pub fn read<T: Plain>(&self, argument: &'static str, slice: Slice<T>) -> Result<&'a [T]> {
         self.lend(argument, slice.data, slice.len)
     }
 
     /// Numbers to read, if there are any.
+    #[inline(always)]
     pub fn read_if_given<T: Plain>(
         &self,
         argument: &'static str,
@@ -242,6 +261,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Numbers to write. Every one is asked for before the first [`Memory::read`].
+    #[inline(always)]
     pub fn write<T: Plain>(
         &mut self,
         argument: &'static str,
@@ -251,6 +271,7 @@ impl<'a> Memory<'a> {
     }
 
     /// Numbers to write, if there are any.
+    #[inline]
     pub fn write_if_given<T: Plain>(
         &mut self,
         argument: &'static str,
@@ -285,54 +306,34 @@ impl<'a> Memory<'a> {
         Ok(text.to_string_lossy().into_owned())
     }
 
-    /// An operand to read.
-    pub fn view<T: Plain>(
+    /// An operand to read, of its last `N` axes: there is but one index before them.
+    #[inline(always)]
+    pub fn view<T: Plain, const N: usize>(
         &self,
         argument: &'static str,
-        view: View<T>,
-    ) -> Result<api::View<'a, T, 4>> {
-        let data = self.lend(argument, view.data, spanned(argument, &view)?)?;
-        api::View::with_strides(data, view.shape, view.strides)
+        view: &View<T>,
+    ) -> Result<api::View<'a, T, N>> {
+        let (shape, strides) = last_axes(argument, &view.shape, &view.strides)?;
+        let data = self.lend(argument, view.data, needed(argument, view.len, shape, strides)?)?;
+        api::View::with_strides(data, shape, strides)
             .map_err(|error| Fault::within(argument, error))
     }
 
-    /// An operand to read that is a matrix.
-    pub fn matrix<T: Plain>(
-        &self,
-        argument: &'static str,
-        view: View<T>,
-    ) -> Result<api::MatRef<'a, T>> {
-        view.matrix(argument)?;
-        let data = self.lend(argument, view.data, spanned(argument, &view)?)?;
-        let ([.., rows, columns], [.., row, column]) = (view.shape, view.strides);
-        api::MatRef::with_strides(data, [rows, columns], [row, column])
-            .map_err(|error| Fault::within(argument, error))
-    }
-
-    /// An operand to write.
-    pub fn view_mut<T: Plain>(
+    /// An operand to write, of its last `N` axes: there is but one index before them.
+    #[inline(always)]
+    pub fn view_mut<T: Plain, const N: usize>(
         &mut self,
         argument: &'static str,
-        view: ViewMut<T>,
-    ) -> Result<api::ViewMut<'a, T, 4>> {
-        let data = self.lend_mut(argument, view.data, spanned(argument, &view.to_read())?)?;
-        api::ViewMut::with_strides(data, view.shape, view.strides)
+        view: &ViewMut<T>,
+    ) -> Result<api::ViewMut<'a, T, N>> {
+        let (shape, strides) = last_axes(argument, &view.shape, &view.strides)?;
+        let needed = needed(argument, view.len, shape, strides)?;
+        let data = self.lend_mut(argument, view.data, needed)?;
+        api::ViewMut::with_strides(data, shape, strides)
             .map_err(|error| Fault::within(argument, error))
     }
 
-    /// An operand to write that is a matrix.
-    pub fn matrix_mut<T: Plain>(
-        &mut self,
-        argument: &'static str,
-        view: ViewMut<T>,
-    ) -> Result<api::MatMut<'a, T>> {
-        view.to_read().matrix(argument)?;
-        let data = self.lend_mut(argument, view.data, spanned(argument, &view.to_read())?)?;
-        let ([.., rows, columns], [.., row, column]) = (view.shape, view.strides);
-        api::MatMut::with_strides(data, [rows, columns], [row, column])
-            .map_err(|error| Fault::within(argument, error))
-    }
-
+    #[inline(always)]
     fn lend<T: Plain>(
         &self,
         argument: &'static str,
@@ -350,6 +351,7 @@ impl<'a> Memory<'a> {
         Ok(unsafe { std::slice::from_raw_parts(data, len) })
     }
 
+    #[inline(always)]
     fn lend_mut<T: Plain>(
         &mut self,
         argument: &'static str,
@@ -361,50 +363,90 @@ impl<'a> Memory<'a> {
             return Ok(&mut []);
         }
         self.apart(argument, &addresses)?;
+        if overlap(&addresses, &self.args) {
+            return Err(Fault::overlap(argument, "args"));
+        }
         assert!(!self.is_read.get(), "`{argument}` is lent to write behind what is lent to read");
-        self.claims[self.count] = (argument, addresses);
-        self.count += 1;
+        self.written.push((argument, addresses));
         // SAFETY: as in `lend`; besides, nothing that is lent later is in it, for it is claimed,
         // and nothing to read was lent before, as asserted.
         Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
     }
 
     /// An error if some of the addresses are written by another operand.
+    #[inline(always)]
     pub fn apart(&self, argument: &'static str, addresses: &Range<usize>) -> Result<()> {
-        for (other, claimed) in &self.claims[..self.count] {
-            if addresses.start < claimed.end && claimed.start < addresses.end {
-                let what = format_args!("given memory of `{other}`, wanted memory of its own");
-                return Err(Fault::new(Status::Overlap, argument, what));
+        for (other, written) in &self.written {
+            if overlap(addresses, written) {
+                return Err(Fault::overlap(argument, other));
             }
         }
         Ok(())
     }
 }
 
+#[inline(always)]
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// The last `N` of the axes; an error if there is more than one index before them.
+#[inline(always)]
+fn last_axes<const N: usize>(
+    argument: &'static str,
+    shape: &[usize; 4],
+    strides: &[usize; 4],
+) -> Result<([usize; N], [usize; N])> {
+    let leading = 4 - N;
+    for axis in 0..leading {
+        if shape[axis] != 1 {
+            return Err(Fault::leading_axes(argument, *shape));
+        }
+    }
+    let last = |all: &[usize; 4]| std::array::from_fn(|axis| all[leading + axis]);
+    Ok((last(shape), last(strides)))
+}
+
 /// How many elements there are from a view's first to its last, which its memory must hold.
 pub(crate) fn spanned<T>(argument: &'static str, view: &View<T>) -> Result<usize> {
-    // The Rust API says how many a view needs that has none.
-    let needed = match api::View::<T, 4>::with_strides(&[], view.shape, view.strides) {
-        Ok(_) => 0,
-        Err(error) => match error.kind() {
-            api::ErrorKind::TooShort { wanted, .. } => wanted,
-            _ => return Err(Fault::within(argument, error)),
-        },
+    needed(argument, view.len, view.shape, view.strides)
+}
+
+/// As [`spanned`], of some of the axes. (The Rust API checks it again.)
+#[inline(always)]
+fn needed<const N: usize>(
+    argument: &'static str,
+    len: usize,
+    shape: [usize; N],
+    strides: [usize; N],
+) -> Result<usize> {
+    let Some(wanted) = span(shape, strides) else {
+        return Err(Fault::extent(argument));
     };
-    long_enough(argument, view.len, needed)?;
-    Ok(needed)
+    long_enough(argument, len, wanted)?;
+    Ok(wanted)
+}
+
+#[inline(always)]
+fn span<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    let mut last = 0usize;
+    for (size, stride) in shape.into_iter().zip(strides) {
+        last = last.checked_add((size - 1).checked_mul(stride)?)?;
+    }
+    last.checked_add(1)
 }
 
 /// An error if `given` elements are fewer than `wanted`.
+#[inline(always)]
 pub(crate) fn long_enough(argument: &str, given: usize, wanted: usize) -> Result<()> {
-    if given >= wanted {
-        return Ok(());
-    }
-    let what = format_args!("length: given {given}, wanted at least {wanted}");
-    Err(Fault::new(Status::TooShort, argument, what))
+    if given < wanted { Err(Fault::too_short(argument, given, wanted)) } else { Ok(()) }
 }
 
 /// The addresses of `len` elements, which may be memory: an error if not.
+#[inline(always)]
 pub(crate) fn addresses<T>(
     argument: &'static str,
     data: *const T,
@@ -414,20 +456,18 @@ pub(crate) fn addresses<T>(
         return Ok(0..0);
     }
     if data.is_null() {
-        let what = format_args!("given a null pointer, wanted {len} elements");
-        return Err(Fault::new(Status::Null, argument, what));
+        return Err(Fault::null(argument, len));
     }
     let (start, wanted) = (data.addr(), align_of::<T>());
     if !start.is_multiple_of(wanted) {
-        let what = format_args!("address: given {start:#x}, wanted a multiple of {wanted}");
-        return Err(Fault::new(Status::Misaligned, argument, what));
+        return Err(Fault::misaligned(argument, start, wanted));
     }
-    let bytes = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes <= isize::MAX as usize);
-    let end = bytes.and_then(|bytes| start.checked_add(bytes));
-    end.map(|end| start..end).ok_or_else(|| {
-        let what = format_args!("length: given {len} elements, wanted what memory can hold");
-        Fault::new(Status::Overflow, argument, what)
-    })
+    if len <= isize::MAX as usize / size_of::<T>()
+        && let Some(end) = start.checked_add(len * size_of::<T>())
+    {
+        return Ok(start..end);
+    }
+    Err(Fault::too_long(argument, len))
 }
 
 /// A contiguous operand of `batch` x `heads` x `tokens` x `width` elements.

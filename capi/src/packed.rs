@@ -21,7 +21,7 @@ pub unsafe extern "C" fn masktile_pack_b(b: View<f32>, isa: u32, memory: SliceMu
     unsafe {
         call(|lent| {
             let memory = lent.write("memory", memory)?;
-            let b = lent.matrix("b", b)?;
+            let b = lent.view("b", &b)?;
             match isa::asked_for(isa)? {
                 Some(isa) => api::PackedB::pack_for(isa, b, memory)?,
                 None => api::PackedB::pack(b, memory)?,

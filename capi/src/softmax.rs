@@ -51,11 +51,17 @@ unsafe impl Args for Softmax {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn masktile_softmax(args: *const Softmax) -> Status {
     // SAFETY: the caller's.
-    unsafe { call(|memory| softmax(memory, &memory.args("args", args)?)) }
+    unsafe {
+        call(|memory| {
+            let mut older = None;
+            let args = memory.args("args", args, &mut older)?;
+            softmax(memory, args)
+        })
+    }
 }
 
 fn softmax<'a>(memory: &mut Memory<'a>, args: &Softmax) -> Result<()> {
-    let probs = memory.view_mut("probs", args.probs)?;
+    let probs: api::TensorMut<'_> = memory.view_mut("probs", &args.probs)?;
     let lse = memory.write_if_given("lse", args.lse)?;
     let masks = Masks::new(memory, args.masks, args.mask_count)?;
     let masks = masks.lowered(memory)?;
@@ -85,7 +91,7 @@ fn softmax<'a>(memory: &mut Memory<'a>, args: &Softmax) -> Result<()> {
         spanned("scores", &args.scores)?;
         return Ok(softmax.run_in_place(probs)?);
     }
-    Ok(softmax.run(memory.view("scores", args.scores)?, probs)?)
+    Ok(softmax.run(memory.view::<_, 4>("scores", &args.scores)?, probs)?)
 }
 
 fn is_in_place(Softmax { scores, probs, .. }: &Softmax) -> bool {

@@ -153,6 +153,72 @@ impl Fault {
         Fault { status: Status::of(error.kind()), text: format!("in `{argument}`: {error}") }
     }
 
+    /// Memory that is shorter than it should be. As those below, apart from the checks: what is
+    /// formatted must be in memory, and a good call should not pay for that.
+    #[cold]
+    #[inline(never)]
+    pub fn too_short(argument: &str, given: usize, wanted: usize) -> Self {
+        let what = format_args!("length: given {given}, wanted at least {wanted}");
+        Fault::new(Status::TooShort, argument, what)
+    }
+
+    /// A null pointer where elements are wanted.
+    #[cold]
+    #[inline(never)]
+    pub fn null(argument: &str, wanted: usize) -> Self {
+        let what = format_args!("given a null pointer, wanted {wanted} elements");
+        Fault::new(Status::Null, argument, what)
+    }
+
+    /// An address that is no multiple of its elements' alignment.
+    #[cold]
+    #[inline(never)]
+    pub fn misaligned(argument: &str, given: usize, wanted: usize) -> Self {
+        let what = format_args!("address: given {given:#x}, wanted a multiple of {wanted}");
+        Fault::new(Status::Misaligned, argument, what)
+    }
+
+    /// An address and a length that no memory has.
+    #[cold]
+    #[inline(never)]
+    pub fn too_long(argument: &str, given: usize) -> Self {
+        let what = format_args!("length: given {given} elements, wanted what memory can hold");
+        Fault::new(Status::Overflow, argument, what)
+    }
+
+    /// Sizes and strides that no memory has.
+    #[cold]
+    #[inline(never)]
+    pub fn extent(argument: &str) -> Self {
+        let what = "extent: given sizes and strides over usize::MAX, wanted less";
+        Fault::new(Status::Overflow, argument, what)
+    }
+
+    /// An operand that lies in another.
+    #[cold]
+    #[inline(never)]
+    pub fn overlap(argument: &str, other: &str) -> Self {
+        let what = format_args!("given memory of `{other}`, wanted memory of its own");
+        Fault::new(Status::Overlap, argument, what)
+    }
+
+    /// More than one index of the axes before a matrix's.
+    #[cold]
+    #[inline(never)]
+    pub fn leading_axes(argument: &str, given: [usize; 4]) -> Self {
+        let [a, b, ..] = given;
+        let what = format_args!("leading axes: given {a} x {b}, wanted 1 x 1");
+        Fault::new(Status::Size, argument, what)
+    }
+
+    /// A struct of a size that this version does not know.
+    #[cold]
+    #[inline(never)]
+    pub fn struct_size(argument: &str, given: usize, least: usize, most: usize) -> Self {
+        let what = format_args!("size: given {given}, wanted {least} to {most}");
+        Fault::new(Status::StructSize, argument, what)
+    }
+
     #[cold]
     pub fn misplaced(argument: &str, wanted: &str) -> Self {
         Fault::new(Status::Misplaced, argument, format_args!("given here, wanted {wanted}"))

@@ -105,21 +105,13 @@ fn lengths_and_strides() {
         "`b`: rows: given 4, wanted 3",
     );
     let overflow = "extent: given sizes and strides over usize::MAX, wanted less";
-    check_product(
-        |x| x.a.strides[2] = usize::MAX,
-        Overflow,
-        &format!("in `a`: `strides`: {overflow}"),
-    );
+    check_product(|x| x.a.strides[2] = usize::MAX, Overflow, &format!("`a`: {overflow}"));
     check_product(
         |x| x.c.strides = [0, 0, usize::MAX / 2 + 1, usize::MAX / 2 + 1],
         Overflow,
-        &format!("in `c`: `strides`: {overflow}"),
+        &format!("`c`: {overflow}"),
     );
-    check_product(
-        |x| x.a.shape = [usize::MAX; 4],
-        Overflow,
-        &format!("in `a`: `strides`: {overflow}"),
-    );
+    check_product(|x| x.a.shape = [usize::MAX; 4], Overflow, &format!("`a`: {overflow}"));
     let most = isize::MAX as usize;
     check_product(
         |x| (x.b.len, x.b.strides[2]) = (usize::MAX, most / 4),
@@ -163,6 +155,11 @@ fn operands_that_overlap() {
         |x| x.bias = Slice { data: x.workspace.data, len: 4 },
         Overlap,
         "`bias`: given memory of `workspace`, wanted memory of its own",
+    );
+    check_product(
+        |x| x.workspace = SliceMut { data: (&raw mut *x).cast(), len: 1 },
+        Overlap,
+        "`workspace`: given memory of `args`, wanted memory of its own",
     );
     check_product(
         |x| x.workspace.data = x.c.data,

@@ -77,11 +77,11 @@ pub extern "C" fn masktile_attention_key_blocks_len(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn masktile_merge(args: *const Merge) -> Status {
     // SAFETY: the caller's.
-    unsafe { call(|memory| merge(memory, &memory.args("args", args)?)) }
+    unsafe { call(|memory| merge(memory, &memory.copied("args", args)?)) }
 }
 
 fn merge<'a>(memory: &mut Memory<'a>, args: &Merge) -> Result<()> {
-    let mut out = memory.view_mut("out", args.out)?;
+    let mut out = memory.view_mut("out", &args.out)?;
     let lse = memory.write_if_given("lse", args.lse)?;
     let outputs = memory.read("outputs", args.outputs)?;
     let blocks = memory.read("blocks", args.blocks)?;
@@ -94,7 +94,7 @@ fn merge<'a>(memory: &mut Memory<'a>, args: &Merge) -> Result<()> {
     });
     let blocks = blocks.collect::<Result<Vec<_>>>()?;
     let outputs = outputs.iter().map(|part| {
-        let (out, lse) = (memory.view("outputs", part.out)?, memory.read("outputs", part.lse)?);
+        let (out, lse) = (memory.view("outputs", &part.out)?, memory.read("outputs", part.lse)?);
         Ok(api::attention::PartialOutput { out, lse })
     });
     let outputs = outputs.collect::<Result<Vec<_>>>()?;

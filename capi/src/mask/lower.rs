@@ -149,11 +149,11 @@ fn lower<'m, 'a: 'm>(
             segments.into()
         }
         (Member::SegmentIds(ids), _) => {
-            let of = |view| memory.matrix("masks", view);
-            api::Segments::ids(of(ids.queries)?, of(ids.keys)?).into()
+            let of = |view| memory.view("masks", view);
+            api::Segments::ids(of(&ids.queries)?, of(&ids.keys)?).into()
         }
         (Member::Bool(matrix), _) => {
-            let ones = memory.view("masks", matrix.ones)?;
+            let ones: api::TensorRef<'_, u8> = memory.view("masks", &matrix.ones)?;
             match meaning(matrix)? {
                 Ones::AreMasked => api::BoolMask::ones_are_masked(ones),
                 Ones::AreKept => api::BoolMask::ones_are_kept(ones),
@@ -161,7 +161,7 @@ fn lower<'m, 'a: 'm>(
             .into()
         }
         (Member::Bits(matrix), _) => {
-            let ones = memory.view("masks", matrix.ones)?;
+            let ones: api::TensorRef<'_, u8> = memory.view("masks", &matrix.ones)?;
             match meaning(matrix)? {
                 Ones::AreMasked => api::BitMask::ones_are_masked(ones),
                 Ones::AreKept => api::BitMask::ones_are_kept(ones),
@@ -169,7 +169,7 @@ fn lower<'m, 'a: 'm>(
             .into()
         }
         (Member::Blocks(matrix), _) => {
-            let ones = memory.view("masks", matrix.ones)?;
+            let ones: api::TensorRef<'_, u8> = memory.view("masks", &matrix.ones)?;
             let block = [matrix.block_queries, matrix.block_keys];
             match meaning(matrix)? {
                 Ones::AreMasked => api::BlockMask::ones_are_masked(ones, block),
@@ -177,10 +177,12 @@ fn lower<'m, 'a: 'm>(
             }
             .into()
         }
-        (Member::Bias(bias), _) => api::Mask::Bias(memory.view("masks", *bias)?),
-        (Member::BiasF16(bias), _) => api::Mask::BiasF16(memory.view("masks", bias.cast::<f16>())?),
+        (Member::Bias(bias), _) => api::Mask::Bias(memory.view("masks", bias)?),
+        (Member::BiasF16(bias), _) => {
+            api::Mask::BiasF16(memory.view("masks", &bias.cast::<f16>())?)
+        }
         (Member::BiasBf16(bias), _) => {
-            api::Mask::BiasBf16(memory.view("masks", bias.cast::<bf16>())?)
+            api::Mask::BiasBf16(memory.view("masks", &bias.cast::<bf16>())?)
         }
         (Member::Alibi(alibi), _) => {
             let slopes = memory.read("masks", alibi.slopes)?;

@@ -43,15 +43,16 @@ pub unsafe extern "C" fn masktile_matmul_parts(
     // SAFETY: the caller's.
     unsafe {
         call(|memory| {
-            let args = memory.args("args", args)?;
+            let mut older = None;
+            let args = memory.args("args", args, &mut older)?;
             let place = memory.write_one("parts", parts)?;
             if count > MOST {
                 let what = format_args!("given {count}, wanted at most {MOST}");
                 return Err(Fault::new(Status::TooLarge, "count", what));
             }
-            let mut c = memory.view_mut("c", args.c)?;
+            let mut c = memory.view_mut("c", &args.c)?;
             let each = args.each.function();
-            let parts = product(memory, &args, each.as_deref())?.parts(&mut c, count)?;
+            let parts = product(memory, args, each.as_deref())?.parts(&mut c, count)?;
             let parts = parts.map(|part| {
                 // SAFETY: the memory behind the part is lent until it is freed, by this function's
                 // contract; `each` is on the heap and is freed after it; of the views it holds
@@ -64,7 +65,7 @@ pub unsafe extern "C" fn masktile_matmul_parts(
             let parts = Parts {
                 parts: parts.collect(),
                 workspace_len: workspace_len(m, n, args.a.shape[3]),
-                operands: operands(&args)?,
+                operands: operands(args)?,
                 _each: each,
             };
             *place = Box::into_raw(Box::new(parts));

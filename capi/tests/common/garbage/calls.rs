@@ -276,7 +276,8 @@ impl Garbage<'_> {
                 }
                 2 => {
                     let (masks, text) = (self.masks(), self.slice_mut::<u8>(4096));
-                    let shape = self.spoiled([batch, heads, n, keys].as_ptr());
+                    let shape = [batch, heads, n, keys];
+                    let shape = self.spoiled(shape.as_ptr());
                     let (data, room) = (text.data.cast(), text.len);
                     mask::masktile_mask_draw(masks.as_ptr(), masks.len(), shape, data, room)
                 }

@@ -84,7 +84,7 @@ impl Garbage<'_> {
     pub fn offset(&mut self) -> Offset {
         let [batch, ..] = self.sizes;
         Offset {
-            kind: 1 + self.enumerator(6),
+            kind: self.enumerator(6).wrapping_add(1),
             same: self.size() as isize,
             per_batch: self.slice(batch),
             lengths: self.slice(batch),
@@ -136,8 +136,12 @@ impl Garbage<'_> {
 
     pub fn matrix(&mut self, shape: [usize; 4], [block_queries, block_keys]: [usize; 2]) -> MaskOf {
         let ones = self.view(shape);
-        let matrix =
-            BoolMatrix { ones, meaning: 1 + self.enumerator(2), block_queries, block_keys };
+        let matrix = BoolMatrix {
+            ones,
+            meaning: self.enumerator(2).wrapping_add(1),
+            block_queries,
+            block_keys,
+        };
         MaskOf { matrix }
     }
 
