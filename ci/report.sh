@@ -6,10 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-if ! command -v chromium >/dev/null; then
-    apt-get update
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core
-fi
+command -v chromium >/dev/null || ci/apt-install.sh chromium fonts-dejavu-core
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -18,7 +18,7 @@ fail() {
 
 translate() { cargo run --release --quiet --example translate -- "$@"; }
 
-# The sentence, with its picture.
+# One sentence, with its picture.
 example() {
     local text='Dienstag, den 3. November 2026 um 16:15' iso
     iso=$(translate --attention "$work/picture.svg" "$text")
