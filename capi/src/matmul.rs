@@ -120,8 +120,11 @@ pub unsafe extern "C" fn masktile_matmul(args: *const Matmul) -> Status {
         call(|memory| {
             let mut older = None;
             let args = memory.args("args", args, &mut older)?;
-            // Fewer axes are less to check.
-            if args.is_of_matrices() { run::<2>(memory, args) } else { run::<4>(memory, args) }
+            match (args.is_of_matrices(), args.is_plain()) {
+                (true, true) => plain(memory, args),
+                (true, false) => run::<2>(memory, args),
+                (false, _) => run::<4>(memory, args),
+            }
         })
     }
 }
@@ -152,15 +155,20 @@ impl Each {
     }
 }
 
+/// A product of matrices without options. It is computed apart from the others because a small one
+/// takes no longer than their checks, and what options are put into is copied with each.
 #[inline(always)]
+fn plain(memory: &mut Memory<'_>, args: &Matmul) -> Result<()> {
+    let mut c = memory.view_mut("c", &args.c)?;
+    let workspace = memory.write("workspace", args.workspace)?;
+    let (a, b) = (memory.view("a", &args.a)?, memory.view("b", &args.b)?);
+    Ok(api::Matmul::<2>::new(a, b).run(&mut c, workspace)?)
+}
+
+#[inline(never)]
 fn run<const N: usize>(memory: &mut Memory<'_>, args: &Matmul) -> Result<()> {
     let mut c = memory.view_mut("c", &args.c)?;
     let workspace = memory.write("workspace", args.workspace)?;
-    if args.is_plain() {
-        // What options are put into is copied again and again: a quarter of a small product's time.
-        let (a, b) = (memory.view("a", &args.a)?, memory.view("b", &args.b)?);
-        return Ok(api::Matmul::<N>::new(a, b).run(&mut c, workspace)?);
-    }
     let each = args.each.function();
     Ok(product::<N>(memory, args, each.as_deref())?.run(&mut c, workspace)?)
 }
