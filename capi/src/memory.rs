@@ -1,6 +1,6 @@
 //! The seam between C's pointers and Rust's slices: everything that is `unsafe` about memory.
 //!
-//! A call's [`Memory`] stands for the promise that C's caller makes in the header: each pointer is
+//! A call's `Memory` stands for the promise that C's caller makes in the header: each pointer is
 //! null or leads to as many elements as are said to be there. All else is checked before a slice is
 //! made: null, alignment, lengths, and that no output lies in another operand. Outputs are claimed
 //! first, so that each operand need be compared with them alone.
@@ -165,8 +165,9 @@ pub(crate) unsafe fn call(f: impl for<'a> FnOnce(&mut Memory<'a>) -> Result<()>)
 }
 
 impl<'a> Memory<'a> {
-    /// The struct where it lies or, if its caller's version of it lacks fields, a copy in `older`
-    /// with their defaults.
+    /// The call's one struct of arguments, asked for before all else: where it lies or, if its
+    /// caller's version of it lacks fields, a copy in `older` with their defaults. (A copy is what a
+    /// small product notices, as is each call behind this that is not inlined: hence the attributes.)
     #[inline(always)]
     pub fn args<'r, A: Args>(
         &mut self,
