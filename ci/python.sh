@@ -19,7 +19,7 @@ cargo fmt --manifest-path python/Cargo.toml --check
 command=$(sed -n 's/^\(pip install .\/python && .*\)/\1/p' README.md)
 [ -n "$command" ] || { echo "README.md has no command for Python" >&2; exit 1; }
 bash -c "$command"
-pip install --quiet mypy pytest "$@"
+python -m pip install --quiet mypy pytest "$@"
 
 cd python
 python -m mypy.stubtest masktile --ignore-missing-stub

@@ -20,7 +20,8 @@ fn assert_same(array: ArrayView4<'_, f32>, case: &str) {
         assert!(std::ptr::eq(own, element), "{case}: [{a}, {b}, {c}, {d}]");
     }
     let back = ArrayView4::try_from(view).unwrap();
-    assert_eq!((back, back.as_ptr()), (array, array.as_ptr()), "{case}");
+    assert_eq!(back, array, "{case}");
+    assert!(array.is_empty() || back.as_ptr() == array.as_ptr(), "{case}");
 }
 
 #[test]
