@@ -50,7 +50,7 @@ fn translate(line: &[u8], memory: &mut [f32]) -> Option<()> {
 fn greedy(text: &Text, memory: &mut [f32]) -> Result<Translation> {
     let translator = Translator::narrow(WEIGHTS)?;
     let lengths = [text.tokens().len()];
-    let texts = Texts { tokens: text.tokens(), lengths: &lengths };
+    let texts = Texts { texts: core::slice::from_ref(text), lengths: &lengths };
     let mut translation = [Translation::default()];
     translator.greedy(texts, Isa::detect(), memory, None, &mut translation)?;
     let [translation] = translation;

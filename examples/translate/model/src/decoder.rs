@@ -9,10 +9,10 @@
 //! ```
 
 use masktile::cache::KvCache;
-use masktile::{Attention, Mask, Result, TensorMut, attention::Copied};
+use masktile::{Attention, Mask, Result, TensorMut, TensorRef, attention::Copied};
 
-use crate::HEADS;
 use crate::layers::{Linear, Norm, Then, Work, heads, heads_mut};
+use crate::{HEADS, ROOMS};
 
 /// What a decoder's layer has learned.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +36,10 @@ pub struct DecoderLayer<'a> {
 /// The encoder's output as a layer's keys and values, which no step changes.
 #[derive(Debug)]
 pub struct Memory<'m> {
-    /// texts x longest x (keys, then values)
-    pub keys_values: &'m [f32],
+    /// texts x [`ROOMS`] x longest x (keys, then values)
+    pub rows: &'m [f32],
+    /// Which of the rooms is this layer's.
+    pub room: usize,
     /// Characters of each text; behind them is padding.
     pub lengths: &'m [usize],
     /// Characters of the longest text.
@@ -45,6 +47,15 @@ pub struct Memory<'m> {
     /// For who wants to see how much each token attends to each character: room for a step after
     /// the other, each batch x heads x tokens x characters.
     pub watched: Option<&'m mut [f32]>,
+}
+
+impl<'m> Memory<'m> {
+    /// Keys and values, batch x heads x characters x dim.
+    fn keys_values(&self) -> Result<[TensorRef<'m>; 2]> {
+        let [k, v] = heads(self.rows, [self.lengths.len(), ROOMS * self.longest])?;
+        let first = self.room * self.longest;
+        Ok([k.narrow(2, first, self.longest)?, v.narrow(2, first, self.longest)?])
+    }
 }
 
 impl DecoderLayer<'_> {
@@ -97,7 +108,7 @@ impl DecoderLayer<'_> {
         self.norm2.run(x, narrow);
         self.query.run(rows, narrow, wide, Then::Store, tools)?;
         let [q] = heads(wide, shape)?;
-        let [k, v] = heads(memory.keys_values, [work.sentences, memory.longest])?;
+        let [k, v] = memory.keys_values()?;
         let mask = Mask::KeyLengths(memory.lengths);
         let mut attention = Attention::new(q, k, v).mask(mask).isa(tools.isa);
         if let Some(watched) = memory.watched.take() {

@@ -1,6 +1,6 @@
 //! A layer of the encoder: every character of a text attends to all others.
 
-use masktile::{Attention, Mask, Result};
+use masktile::{Attention, Result};
 
 use crate::layers::{Linear, Norm, Then, Work, heads, heads_mut};
 
@@ -18,11 +18,11 @@ pub struct EncoderLayer<'a> {
 }
 
 impl EncoderLayer<'_> {
-    /// Replaces the rows x of each text's tokens, of which the first `lengths[text]` are no padding.
+    /// Replaces the rows x of each text's characters.
     ///
     /// # Errors
     /// If memory is too short.
-    pub fn run(&self, x: &mut [f32], lengths: &[usize], work: &mut Work<'_>) -> Result<()> {
+    pub fn run(&self, x: &mut [f32], work: &mut Work<'_>) -> Result<()> {
         let (rows, shape) = (work.rows(), [work.sentences, work.tokens]);
         let Work { narrow, wide, tools, .. } = work;
 
@@ -30,7 +30,6 @@ impl EncoderLayer<'_> {
         self.qkv.run(rows, narrow, wide, Then::Store, tools)?;
         let [q, k, v] = heads(wide, shape)?;
         Attention::new(q, k, v)
-            .mask(Mask::KeyLengths(lengths))
             .isa(tools.isa)
             .run(&mut heads_mut(narrow, shape)?, tools.scratch)?;
         self.out.run(rows, narrow, x, Then::Add, tools)?;

@@ -24,23 +24,17 @@ pub struct Model {
 #[derive(Debug, Default)]
 pub struct Memory {
     floats: Vec<f32>,
-    tokens: Vec<u8>,
     lengths: Vec<usize>,
 }
 
 impl Memory {
-    /// The texts side by side, and room for their translation.
-    fn hold(&mut self, texts: &[Text], beams: usize) -> (Texts<'_>, &mut [f32]) {
+    /// The texts with their lengths, and room for their translation.
+    fn hold<'t>(&'t mut self, texts: &'t [Text], beams: usize) -> (Texts<'t>, &'t mut [f32]) {
         self.lengths = texts.iter().map(|text| text.tokens().len()).collect();
-        let longest = self.lengths.iter().copied().max().unwrap_or(0);
-        self.tokens.clear();
-        for text in texts {
-            self.tokens.extend_from_slice(text.tokens());
-            self.tokens.resize(self.tokens.len().next_multiple_of(longest), 0);
-        }
-        let len = memory_len(Form::Packed, [texts.len(), longest], beams);
+        let texts = Texts { texts, lengths: &self.lengths };
+        let len = memory_len(Form::Packed, texts.shape(), beams);
         self.floats.resize(self.floats.len().max(len), 0.0);
-        (Texts { tokens: &self.tokens, lengths: &self.lengths }, &mut self.floats)
+        (texts, &mut self.floats)
     }
 }
 

@@ -33,6 +33,9 @@ pub const HEAD_DIM: usize = WIDTH / HEADS;
 pub const HIDDEN: usize = 96;
 /// Layers of the encoder, and of the decoder.
 pub const LAYERS: usize = 2;
+/// Rooms for twice [`WIDTH`] numbers of each character of a text: first the encoder's work, then the
+/// keys and values of each layer of the decoder.
+pub const ROOMS: usize = layers::longest(2, LAYERS);
 /// Numbers of a character's embedding; those of its position's follow.
 pub const CHARACTER: usize = 48;
 /// Numbers of a position's embedding.

@@ -9,8 +9,8 @@ use crate::encoder::EncoderLayer;
 use crate::layers::{
     Bf16, Embedding, Form, Linear, Norm, Then, Tools, Weight, Work, longest, scratch_len,
 };
-use crate::text::{LONGEST, SOURCES, STEPS, TARGETS, Translation};
-use crate::{CHARACTER, HEAD_DIM, HEADS, HIDDEN, LAYERS, POSITION, WIDTH};
+use crate::text::{LONGEST, SOURCES, STEPS, TARGETS, Text, Translation};
+use crate::{CHARACTER, HEAD_DIM, HEADS, HIDDEN, LAYERS, POSITION, ROOMS, WIDTH};
 
 /// The parameters that a translator reads.
 pub const PARAMETERS: usize = {
@@ -98,12 +98,12 @@ impl<'a, F: FnMut(&'a [Bf16], [usize; 2]) -> Result<Weight<'a>>> Reader<'a, F> {
     }
 }
 
-/// Texts of a batch, each padded to the longest.
+/// Texts of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Texts<'t> {
-    /// texts x longest numbers of characters
-    pub tokens: &'t [u8],
-    /// Characters of each text.
+    /// The texts.
+    pub texts: &'t [Text],
+    /// Characters of each.
     pub lengths: &'t [usize],
 }
 
@@ -116,23 +116,23 @@ impl Texts<'_> {
 
 /// Floats of memory to decode so many texts of up to so many characters, `beams` tokens a step.
 pub const fn memory_len(form: Form, [texts, characters]: [usize; 2], beams: usize) -> usize {
-    let (rows, step_rows) = (texts * characters, texts * beams);
+    let rows = texts * beams;
     // As many queries as a head ever has beside as many keys.
     let (queries, keys) = (longest(characters, beams), longest(characters, STEPS * beams));
-    encoder_len(rows)
-        + decoder_len(rows, step_rows)
-        + step_rows * (5 * WIDTH + TARGETS)
-        + scratch_len(form, longest(rows, step_rows), queries, keys)
+    texts * text_len(characters)
+        + decoder_len(characters, rows)
+        + rows * (5 * WIDTH + TARGETS)
+        + scratch_len(form, longest(characters, rows), queries, keys)
 }
 
-/// Rows of the encoder's work, then the memories of all decoder layers.
-const fn encoder_len(rows: usize) -> usize {
-    rows * WIDTH * longest(4, 2 * LAYERS)
+/// What a text leaves to the decoder.
+const fn text_len(characters: usize) -> usize {
+    characters * ROOMS * 2 * WIDTH
 }
 
-/// The encoder's output, then the caches of all decoder layers.
-const fn decoder_len(rows: usize, step_rows: usize) -> usize {
-    longest(rows * WIDTH, LAYERS * 2 * step_rows * STEPS * WIDTH)
+/// The encoder's output of one text at a time, then the caches of all layers.
+const fn decoder_len(characters: usize, rows: usize) -> usize {
+    longest(characters * WIDTH, LAYERS * 2 * rows * STEPS * WIDTH)
 }
 
 /// Cuts memory into parts.
@@ -191,60 +191,67 @@ impl<'a> Translator<'a> {
         memory: &'s mut [f32],
     ) -> Result<Decoding<'s>> {
         let [sentences, characters] = texts.shape();
-        let (rows, step_rows) = (sentences * characters, sentences * beams);
+        let rows = sentences * beams;
         let mut memory = Memories(memory);
-        let encoder = memory.take(encoder_len(rows));
-        let decoder = memory.take(decoder_len(rows, step_rows));
-        let (x, logits) = (memory.take(step_rows * WIDTH), memory.take(step_rows * TARGETS));
-        let (narrow, wide) = (memory.take(step_rows * WIDTH), memory.take(step_rows * 3 * WIDTH));
+        let read = memory.take(sentences * text_len(characters));
+        let decoder = memory.take(decoder_len(characters, rows));
+        let (x, logits) = (memory.take(rows * WIDTH), memory.take(rows * TARGETS));
+        let (narrow, wide) = (memory.take(rows * WIDTH), memory.take(rows * 3 * WIDTH));
         let mut tools = Tools { isa, scratch: memory.0 };
 
-        self.encode(texts, decoder, encoder, tools.reborrow())?;
-        let mut parts = Memories(encoder);
-        let mut remember = |layer: &DecoderLayer<'_>| {
-            let keys_values = parts.take(rows * 2 * WIDTH);
-            layer.memory.run(rows, decoder, keys_values, Then::Store, &mut tools)?;
-            let lengths = texts.lengths;
-            Ok(Memory { keys_values, lengths, longest: characters, watched: None })
-        };
-        let [first, second] = &self.decoder;
-        let memories = [remember(first)?, remember(second)?];
+        let mut parts = Memories(&mut *read);
+        for text in texts.texts {
+            let part = parts.take(text_len(characters));
+            self.read(text.tokens(), characters, decoder, part, tools.reborrow())?;
+        }
+        let (read, lengths, longest) = (&*read, texts.lengths, characters);
+        let memory = |room| Memory { rows: read, room, lengths, longest, watched: None };
 
         let (mut parts, room) = (Memories(decoder), [sentences, HEADS, STEPS * beams, HEAD_DIM]);
         let mut tensor = || TensorMut::new(parts.take(room.iter().product()), room);
         let mut cache = || KvCache::new(tensor()?, tensor()?);
-        let caches = [cache()?, cache()?];
-        let work = Work { sentences, tokens: beams, narrow, wide, tools };
-        Ok(Decoding { model: self, memories, caches, position: 0, x, logits, work })
+        Ok(Decoding {
+            model: self,
+            memories: core::array::from_fn(memory),
+            caches: [cache()?, cache()?],
+            position: 0,
+            x,
+            logits,
+            work: Work { sentences, tokens: beams, narrow, wide, tools },
+        })
     }
 
-    /// The encoder's output for each character of the texts: rows x of [`WIDTH`].
-    fn encode(
+    /// Encodes a text, and keeps what each layer of the decoder will attend to. It is encoded by
+    /// itself: no row of padding is computed, and its bits are those it has in any batch.
+    fn read(
         &self,
-        texts: Texts<'_>,
+        tokens: &[u8],
+        longest: usize,
         x: &mut [f32],
         memory: &mut [f32],
-        tools: Tools<'_>,
+        mut tools: Tools<'_>,
     ) -> Result<()> {
-        let [sentences, characters] = texts.shape();
-        let rows = sentences * characters;
+        let rows = tokens.len();
         let x = x.get_mut(..rows * WIDTH).unwrap_or_default();
         let (narrow, wide) = memory.split_at_mut_checked(rows * WIDTH).unwrap_or_default();
-        self.source.characters(texts.tokens.iter().copied(), wide);
+        self.source.characters(tokens.iter().copied(), wide);
         let embeddings = wide.as_chunks::<CHARACTER>().0;
-        for (row, (x, embedding)) in
+        for (position, (x, embedding)) in
             x.as_chunks_mut::<WIDTH>().0.iter_mut().zip(embeddings).enumerate()
         {
-            let position = self.source.position(row.checked_rem(characters).unwrap_or(0));
-            for (place, number) in x.iter_mut().zip(embedding.iter().chain(&position)) {
-                *place = *number;
-            }
+            let numbers = embedding.iter().copied().chain(self.source.position(position));
+            x.iter_mut().zip(numbers).for_each(|(place, number)| *place = number);
         }
-        let mut work = Work { sentences, tokens: characters, narrow, wide, tools };
+        let mut work = Work { sentences: 1, tokens: rows, narrow, wide, tools: tools.reborrow() };
         for layer in &self.encoder {
-            layer.run(x, texts.lengths, &mut work)?;
+            layer.run(x, &mut work)?;
         }
         self.encoder_norm.run_in_place(x);
+        let mut parts = Memories(memory);
+        for layer in &self.decoder {
+            let keys_values = parts.take(longest * 2 * WIDTH);
+            layer.memory.run(rows, x, keys_values, Then::Store, &mut tools)?;
+        }
         Ok(())
     }
 

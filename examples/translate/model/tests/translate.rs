@@ -77,7 +77,7 @@ fn weights_widened_piece_by_piece_give_the_same_bits() {
     let wanted = greedy(&model(isa), &texts, 64);
     for (text, wanted) in texts.iter().zip(wanted) {
         let lengths = [text.tokens().len()];
-        let texts = Texts { tokens: text.tokens(), lengths: &lengths };
+        let texts = Texts { texts: std::slice::from_ref(text), lengths: &lengths };
         // Exactly as much memory as it says.
         let mut memory = vec![0.0; memory_len(Form::Narrow, texts.shape(), 1)];
         let mut given = [Translation::default()];
@@ -182,7 +182,7 @@ fn errors_say_what_is_wrong() {
 
     let numbers = numbers();
     let translator = Translator::narrow(&numbers).unwrap();
-    let texts = Texts { tokens: &[1, 2], lengths: &[2] };
+    let texts = Texts { texts: &[Text::new("3.").unwrap()], lengths: &[2] };
     let full = memory_len(Form::Narrow, [1, 2], 1);
     let mut memory = vec![0.0; full];
     let mut error = |len| {
