@@ -12,7 +12,7 @@ use masktile::cache::KvCache;
 use masktile::{Attention, Mask, Result, TensorMut, TensorRef, attention::Copied};
 
 use crate::layers::{Linear, Norm, Then, Work, heads, heads_mut};
-use crate::{HEADS, ROOMS};
+use crate::{HEAD_DIM, HEADS, ROOMS, WIDTH};
 
 /// What a decoder's layer has learned.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct DecoderLayer<'a> {
     /// To queries of the cross-attention.
     pub query: Linear<'a>,
     /// From the encoder's output to keys and values of the cross-attention.
-    pub memory: Linear<'a>,
+    pub memory: [Linear<'a>; 2],
     pub cross_out: Linear<'a>,
     pub norm3: Norm<'a>,
     pub up: Linear<'a>,
@@ -36,8 +36,9 @@ pub struct DecoderLayer<'a> {
 /// The encoder's output as a layer's keys and values, which no step changes.
 #[derive(Debug)]
 pub struct Memory<'m> {
-    /// texts x [`ROOMS`] x longest x (keys, then values)
-    pub rows: &'m [f32],
+    /// texts x [`ROOMS`] x (keys, dim x longest; then values, longest x dim). Attention reads keys
+    /// dim by dim, so that is how they lie.
+    pub rooms: &'m [f32],
     /// Which of the rooms is this layer's.
     pub room: usize,
     /// Characters of each text; behind them is padding.
@@ -52,9 +53,14 @@ pub struct Memory<'m> {
 impl<'m> Memory<'m> {
     /// Keys and values, batch x heads x characters x dim.
     fn keys_values(&self) -> Result<[TensorRef<'m>; 2]> {
-        let [k, v] = heads(self.rows, [self.lengths.len(), ROOMS * self.longest])?;
-        let first = self.room * self.longest;
-        Ok([k.narrow(2, first, self.longest)?, v.narrow(2, first, self.longest)?])
+        let shape = [self.lengths.len(), HEADS, self.longest, HEAD_DIM];
+        let (half, text) = (self.longest * WIDTH, self.longest * WIDTH * 2 * ROOMS);
+        let after = |skipped| self.rooms.get(skipped * half..).unwrap_or_default();
+        let (keys, values) = (after(2 * self.room), after(2 * self.room + 1));
+        Ok([
+            TensorRef::with_strides(keys, shape, [text, HEAD_DIM * self.longest, 1, self.longest])?,
+            TensorRef::with_strides(values, shape, [text, HEAD_DIM, WIDTH, 1])?,
+        ])
     }
 }
 

@@ -157,16 +157,30 @@ impl Linear<'_> {
         then: Then,
         tools: &mut Tools<'_>,
     ) -> Result<()> {
+        let x = MatRef::new(x, [rows, self.inputs])?;
+        self.run_into(x, &mut MatMut::new(y, [rows, self.bias.len()])?, then, tools)
+    }
+
+    /// The rows of x to those of y, wherever they lie.
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or memory is too short.
+    pub fn run_into(
+        &self,
+        x: MatRef<'_>,
+        y: &mut MatMut<'_>,
+        then: Then,
+        tools: &mut Tools<'_>,
+    ) -> Result<()> {
         let outputs = self.bias.len();
-        let (x, mut y) = (MatRef::new(x, [rows, self.inputs])?, MatMut::new(y, [rows, outputs])?);
         let (bias, scratch) = tools.scratch.split_at_mut_checked(outputs).unwrap_or_default();
         widen(self.bias, bias);
         let tools = Tools { isa: tools.isa, scratch };
         match self.weight {
-            Weight::Packed(weight) => finished(Matmul::packed(x, weight), bias, then)
-                .isa(tools.isa)
-                .run(&mut y, tools.scratch),
-            Weight::Narrow(weight) => self.by_pieces(weight, x, &mut y, bias, then, tools),
+            Weight::Packed(weight) => {
+                finished(Matmul::packed(x, weight), bias, then).isa(tools.isa).run(y, tools.scratch)
+            }
+            Weight::Narrow(weight) => self.by_pieces(weight, x, y, bias, then, tools),
         }
     }
 
@@ -224,28 +238,26 @@ pub struct Norm<'a> {
 impl Norm<'_> {
     /// Rows of x to as many of y.
     pub fn run(&self, x: &[f32], y: &mut [f32]) {
-        for (x, y) in x.as_chunks().0.iter().zip(y.as_chunks_mut().0) {
+        for (x, y) in x.as_chunks::<WIDTH>().0.iter().zip(y.as_chunks_mut().0) {
             *y = *x;
-            self.row(y);
         }
+        self.run_in_place(y.get_mut(..x.len()).unwrap_or_default());
     }
 
-    /// Each row of x.
+    /// Each row of x. Only + - * / and a correctly rounded root in one order: the same bits on
+    /// every processor.
     pub fn run_in_place(&self, x: &mut [f32]) {
-        x.as_chunks_mut().0.iter_mut().for_each(|row| self.row(row));
-    }
-
-    /// Only + - * / and a correctly rounded root in one order: the same bits on every processor.
-    fn row(&self, row: &mut [f32; WIDTH]) {
-        let mean = sum(row) / WIDTH as f32;
-        row.iter_mut().for_each(|x| *x -= mean);
-        let variance = sum(&row.map(|x| x * x)) / WIDTH as f32;
-        let factor = 1.0 / libm::sqrtf(variance + EPSILON);
         let (mut gain, mut bias) = ([0.0; WIDTH], [0.0; WIDTH]);
         widen(self.gain, &mut gain);
         widen(self.bias, &mut bias);
-        for ((x, gain), bias) in row.iter_mut().zip(gain).zip(bias) {
-            *x = *x * factor * gain + bias;
+        for row in x.as_chunks_mut::<WIDTH>().0 {
+            let mean = sum(row) / WIDTH as f32;
+            row.iter_mut().for_each(|x| *x -= mean);
+            let variance = sum(&row.map(|x| x * x)) / WIDTH as f32;
+            let factor = 1.0 / libm::sqrtf(variance + EPSILON);
+            for ((x, gain), bias) in row.iter_mut().zip(&gain).zip(&bias) {
+                *x = *x * factor * gain + bias;
+            }
         }
     }
 }

@@ -59,6 +59,16 @@ impl<'a, F: FnMut(&'a [Bf16], [usize; 2]) -> Result<Weight<'a>>> Reader<'a, F> {
         Ok(Linear { weight, bias: self.next(outputs), inputs })
     }
 
+    /// Two linear maps whose weights lie one behind the other, and then their biases.
+    fn keys_values(&mut self) -> Result<[Linear<'a>; 2]> {
+        let mut weight = || {
+            let numbers = self.next(WIDTH * WIDTH);
+            (self.weight)(numbers, [WIDTH, WIDTH])
+        };
+        let weights = [weight()?, weight()?];
+        Ok(weights.map(|weight| Linear { weight, bias: self.next(WIDTH), inputs: WIDTH }))
+    }
+
     fn norm(&mut self) -> Norm<'a> {
         Norm { gain: self.next(WIDTH), bias: self.next(WIDTH) }
     }
@@ -89,7 +99,7 @@ impl<'a, F: FnMut(&'a [Bf16], [usize; 2]) -> Result<Weight<'a>>> Reader<'a, F> {
             out: self.linear(WIDTH, WIDTH)?,
             norm2: self.norm(),
             query: self.linear(WIDTH, WIDTH)?,
-            memory: self.linear(WIDTH, 2 * WIDTH)?,
+            memory: self.keys_values()?,
             cross_out: self.linear(WIDTH, WIDTH)?,
             norm3: self.norm(),
             up: self.linear(WIDTH, HIDDEN)?,
@@ -205,7 +215,7 @@ impl<'a> Translator<'a> {
             self.read(text.tokens(), characters, decoder, part, tools.reborrow())?;
         }
         let (read, lengths, longest) = (&*read, texts.lengths, characters);
-        let memory = |room| Memory { rows: read, room, lengths, longest, watched: None };
+        let memory = |room| Memory { rooms: read, room, lengths, longest, watched: None };
 
         let (mut parts, room) = (Memories(decoder), [sentences, HEADS, STEPS * beams, HEAD_DIM]);
         let mut tensor = || TensorMut::new(parts.take(room.iter().product()), room);
@@ -249,8 +259,11 @@ impl<'a> Translator<'a> {
         self.encoder_norm.run_in_place(x);
         let mut parts = Memories(memory);
         for layer in &self.decoder {
-            let keys_values = parts.take(longest * 2 * WIDTH);
-            layer.memory.run(rows, x, keys_values, Then::Store, &mut tools)?;
+            let (keys, values) = (parts.take(longest * WIDTH), parts.take(longest * WIDTH));
+            let mut keys = MatMut::with_strides(keys, [rows, WIDTH], [1, longest])?;
+            let [to_key, to_value] = &layer.memory;
+            to_key.run_into(MatRef::new(x, [rows, WIDTH])?, &mut keys, Then::Store, &mut tools)?;
+            to_value.run(rows, x, values, Then::Store, &mut tools)?;
         }
         Ok(())
     }
