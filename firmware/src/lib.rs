@@ -5,6 +5,8 @@
 //! compares the files under `data/` with it, so that they cannot rot.
 #![no_std]
 
+pub mod ints;
+
 use masktile::{
     Attention, Causal, Mask, MatMut, MatRef, Matmul, Result, Softmax, TensorMut, TensorRef,
     attention, decoder, decoder::KvCache, matmul,

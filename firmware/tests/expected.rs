@@ -3,6 +3,7 @@
 
 use std::{fs, path::Path};
 
+use masktile_firmware::ints::{self, IntStep};
 use masktile_firmware::{D, Layer, Memory, N, Step};
 use safetensors::SafeTensors;
 
@@ -61,4 +62,11 @@ fn files_are_what_the_library_gives() {
 fn the_readme_shows_the_example_that_is_built() {
     let example = fs::read_to_string("examples/step.rs").unwrap();
     assert!(fs::read_to_string("../README.md").unwrap().contains(&example));
+}
+
+#[test]
+fn hashes_are_what_the_library_gives() {
+    let mut memory = ints::Memory::NEW;
+    let given = IntStep::ALL.map(|(step, _)| step.run(&mut memory).unwrap());
+    assert_eq!(given, IntStep::ALL.map(|(_, hash)| hash), "given {given:#010x?}");
 }

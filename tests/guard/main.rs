@@ -8,6 +8,7 @@ mod cached;
 #[path = "../common/mod.rs"]
 mod common;
 mod decoder;
+mod int8;
 mod masked;
 mod matmul;
 mod primitives;

@@ -6,6 +6,7 @@
 mod activation;
 mod attention;
 mod matmul;
+mod matmul_int8;
 mod oracle;
 mod softmax;
 mod typed;
@@ -28,6 +29,8 @@ pub static OPERATIONS: &[Operation] = &[
     typed::BF16,
     typed::Q8,
     typed::Q4,
+    matmul_int8::MATMUL_INT8,
+    matmul_int8::PACKED,
     softmax::SOFTMAX,
     attention::ATTENTION,
     activation::RELU,

@@ -2,7 +2,7 @@
 
 use super::finish::{Finish, Out, WIDEST};
 use super::pack::{Conversion, Lines, pack_a, pack_b};
-use super::tile::{ColumnSums, Tile, run_tile};
+use super::tile::{ColumnSums, Tile, column_sums, run_tile};
 use super::{BLOCK, BROAD, FEW, MAX_MR, NC, Product, Right, SHALLOW, min};
 use crate::isa::Caches;
 use crate::isa::int8::{Int8, Int8Op, Left};
@@ -56,8 +56,8 @@ impl<F: Finish> Int8Op for Drive<'_, F> {
         let way = Way::of::<S, F>(p);
         let nr = S::NV * LANES;
         let width = min(p.n.next_multiple_of(nr), way.nc);
-        // Whole rows of sums where they wait for the next block of the depth, else those of a tile.
-        let (sums_row, sums_rows) = if way.kc < p.k { (width, p.m) } else { (nr, min(p.m, S::MR)) };
+        // Sums of all rows where they wait for the next block of the depth, else those of a tile's.
+        let sums_rows = if way.kc < p.k { p.m } else { min(p.m, S::MR) };
         let flips = match S::LEFT {
             Left::Wide | Left::Signed => !p.a.is_signed,
             Left::Unsigned => p.a.is_signed,
@@ -69,7 +69,7 @@ impl<F: Finish> Int8Op for Drive<'_, F> {
         };
         let conversion = Conversion { flip: if flips { 128 } else { 0 }, zero: shifted };
         let sums: *mut i32 = self.workspace.cast();
-        let column_sums = sums.wrapping_add(sums_row * sums_rows);
+        let column_sums = sums.wrapping_add(width * sums_rows);
         let a: *mut u32 = column_sums.wrapping_add(width).cast();
         let a_words = min(p.k, way.kc).div_ceil(4) * min(p.m, S::MR) * size_of::<S::Group>() / 4;
         let walk = Walk {
@@ -77,7 +77,7 @@ impl<F: Finish> Int8Op for Drive<'_, F> {
             p,
             nr,
             sums,
-            sums_row,
+            sums_row: width,
             column_sums,
             packed_a: a.cast(),
             packed_b: a.wrapping_add(a_words),
@@ -131,15 +131,13 @@ impl<S: Int8, F: Finish> Walk<'_, S, F> {
             // Once at least: without depth there are still bias and finish.
             loop {
                 depth.len = min(way.kc, p.k - depth.first);
-                // SAFETY: the impl block's.
-                unsafe {
-                    let b = self.block_of_b(columns, depth);
-                    let mut rows = Span { first: 0, len: 0 };
-                    for t in 0..tiles {
-                        rows.len = height + usize::from(t < higher);
-                        self.rows(rows, columns, depth, b);
-                        rows.first += rows.len;
-                    }
+                let b = self.block_of_b(columns, depth);
+                let mut rows = Span { first: 0, len: 0 };
+                for t in 0..tiles {
+                    rows.len = height + usize::from(t < higher);
+                    // SAFETY: the impl block's.
+                    unsafe { self.rows(rows, columns, depth, b) };
+                    rows.first += rows.len;
                 }
                 depth.first += depth.len;
                 if depth.first >= p.k {
@@ -152,40 +150,22 @@ impl<S: Int8, F: Finish> Walk<'_, S, F> {
 
     /// Panels of these columns and this depth, with their column sums where they are needed.
     #[inline(always)]
-    unsafe fn block_of_b(&self, columns: Span, depth: Span) -> *const u32 {
+    fn block_of_b(&self, columns: Span, depth: Span) -> *const u32 {
         let (data, row, column) = match self.p.b {
             Right::Packed { panels, .. } => {
                 return panels.wrapping_add(columns.first * depth.len.div_ceil(4));
             }
             Right::Matrix { data, row, column } => (data, row, column),
         };
-        let groups = depth.len.div_ceil(4);
-        for x in (0..columns.len).step_by(self.nr) {
-            let at = depth.first * row + (columns.first + x) * column;
-            let b = Lines {
-                source: data.wrapping_add(at).cast(),
-                across: column,
-                along: row,
-                width: min(self.nr, columns.len - x),
-                depth: depth.len,
-            };
-            let panel = self.packed_b.wrapping_add(x * groups);
-            let sums = ColumnSums {
-                vectors: b.width.div_ceil(LANES),
-                groups,
-                b: panel,
-                b_step: self.nr,
-                sums: self.column_sums.wrapping_add(x),
-                add: depth.first > 0,
-            };
-            // SAFETY: the impl block's.
-            unsafe {
-                self.s.run(Panel { b, out: panel, step: self.nr });
-                if self.zero != 0 {
-                    sums.run(self.s);
-                }
-            }
-        }
+        let b = Lines {
+            source: data.wrapping_add(depth.first * row + columns.first * column).cast(),
+            across: column,
+            along: row,
+            width: columns.len,
+            depth: depth.len,
+        };
+        let sums = (self.zero != 0).then_some(self.column_sums);
+        self.s.run(Panels { b, out: self.packed_b, sums, add: depth.first > 0 });
         self.packed_b
     }
 
@@ -206,63 +186,72 @@ impl<S: Int8, F: Finish> Walk<'_, S, F> {
             unsafe { pack_a(self.s, a, self.conversion, self.packed_a) };
         }
         let (groups, waits) = (depth.len.div_ceil(4), depth.len < p.k);
-        for x in (0..columns.len).step_by(self.nr) {
-            let width = min(self.nr, columns.len - x);
-            let sums = if waits {
-                self.sums.wrapping_add(rows.first * self.sums_row + x)
-            } else {
-                self.sums
-            };
+        let first_row = if waits { rows.first * self.sums_row } else { 0 };
+        let sums = self.sums.wrapping_add(first_row);
+        // The last panel may be one vector of two.
+        let wide = if S::NV == 2 { columns.len.div_ceil(LANES) / 2 } else { 0 };
+        let narrow = columns.len.div_ceil(LANES) - 2 * wide;
+        for (is_wide, first, panels) in [(true, 0, wide), (false, wide, narrow)] {
             let tile = Tile {
                 rows: rows.len,
-                is_wide: width > LANES,
+                is_wide,
+                panels,
                 groups,
                 a: self.packed_a.cast_const().cast(),
-                b: b.wrapping_add(x * groups),
+                b: b.wrapping_add(first * self.nr * groups),
                 b_step: self.nr,
-                sums,
+                sums: sums.wrapping_add(first * self.nr),
                 sums_row: self.sums_row,
                 add: depth.first > 0,
             };
-            // SAFETY: the impl block's.
-            unsafe { run_tile(self.s, &tile) };
-            if depth.first + depth.len >= p.k {
-                let column_sums = match p.b {
-                    Right::Packed { column_sums, .. } => column_sums.wrapping_add(columns.first),
-                    Right::Matrix { .. } => self.column_sums.cast_const(),
-                };
-                self.s.base().run(FinishTile {
-                    p,
-                    sums,
-                    sums_row: self.sums_row,
-                    zero: self.zero,
-                    column_sums: column_sums.wrapping_add(x),
-                    rows,
-                    columns: Span { first: columns.first + x, len: width },
-                });
+            if panels > 0 {
+                // SAFETY: the impl block's.
+                unsafe { run_tile(self.s, &tile) };
+            }
+        }
+        if depth.first + depth.len >= p.k {
+            let column_sums = match p.b {
+                Right::Packed { column_sums, .. } => column_sums.wrapping_add(columns.first),
+                Right::Matrix { .. } => self.column_sums.cast_const(),
+            };
+            let (sums_row, zero) = (self.sums_row, self.zero);
+            self.s.base().run(FinishRows { p, sums, sums_row, zero, column_sums, rows, columns });
+        }
+    }
+}
+
+/// Panels to pack, in a function of its own, compiled once.
+pub(super) struct Panels {
+    pub b: Lines,
+    pub out: *mut u32,
+    /// Where the sums of the columns go, or are added.
+    pub sums: Option<*mut i32>,
+    pub add: bool,
+}
+
+impl Int8Op for Panels {
+    type Out = ();
+    #[inline(always)]
+    fn eval<S: Int8>(self, s: S) {
+        let Panels { b, out, sums, add } = self;
+        let (nr, groups) = (S::NV * LANES, b.depth.div_ceil(4));
+        // SAFETY: `Walk::block_of_b` or `pack`, which made it: there is room for whole panels.
+        unsafe {
+            pack_b(s, b, out, nr);
+            for x in (0..b.width).step_by(LANES) {
+                let (panel, rest) = (x / nr * nr, x % nr);
+                let b = out.wrapping_add(panel * groups + rest);
+                if let Some(sums) = sums {
+                    let sums = sums.wrapping_add(x);
+                    column_sums(s, ColumnSums { groups, b, b_step: nr, sums, add });
+                }
             }
         }
     }
 }
 
-/// [`pack_b`] in a function of its own, compiled once.
-struct Panel {
-    b: Lines,
-    out: *mut u32,
-    step: usize,
-}
-
-impl Int8Op for Panel {
-    type Out = ();
-    #[inline(always)]
-    fn eval<S: Int8>(self, s: S) {
-        // SAFETY: `Walk::block_of_b` or `Pack`, which made it.
-        unsafe { pack_b(s, self.b, self.out, self.step) }
-    }
-}
-
-/// What is left to do for the sums of a tile.
-struct FinishTile<'a, F: Finish> {
+/// What is left to do for the sums of some rows.
+struct FinishRows<'a, F: Finish> {
     p: &'a Product<'a, F>,
     sums: *mut i32,
     sums_row: usize,
@@ -273,15 +262,15 @@ struct FinishTile<'a, F: Finish> {
     columns: Span,
 }
 
-impl<F: Finish> Op for FinishTile<'_, F> {
+impl<F: Finish> Op for FinishRows<'_, F> {
     type Out = ();
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
-        let FinishTile { p, zero, rows, columns, .. } = self;
+        let FinishRows { p, zero, rows, columns, .. } = self;
         let (row, column) = (p.origin.0 + rows.first, p.origin.1 + columns.first);
         for i in 0..rows.len {
-            // SAFETY: `Walk::rows`, which made it: a row of the tile's own sums, as many sums of
-            // columns where they are needed, and places of C.
+            // SAFETY: `Walk::rows`, which made it: a row of sums, as many sums of columns where they
+            // are needed, and places of C.
             unsafe {
                 let sums = self.sums.wrapping_add(i * self.sums_row);
                 let sums = core::slice::from_raw_parts_mut(sums, columns.len);
@@ -300,9 +289,12 @@ impl<F: Finish> Op for FinishTile<'_, F> {
                 for (sum, bias) in sums.iter_mut().zip(p.bias.get(column..).unwrap_or(&[])) {
                     *sum = sum.wrapping_add(*bias);
                 }
-                let at = (rows.first + i) * p.c_row + columns.first * p.c_column;
-                let out = Out { p: p.c.wrapping_add(at), stride: p.c_column };
-                p.finish.finish(s, sums, row + i, column, out);
+                let c = p.c.wrapping_add((rows.first + i) * p.c_row);
+                for (j, sums) in (0..).step_by(WIDEST).zip(sums.chunks(WIDEST)) {
+                    let place = c.wrapping_add((columns.first + j) * p.c_column);
+                    let out = Out { p: place, stride: p.c_column };
+                    p.finish.finish(s, sums, row + i, column + j, out);
+                }
             }
         }
     }
@@ -336,38 +328,5 @@ impl Int8Op for Width {
     fn eval<S: Int8>(self, _: S) -> usize {
         const { assert!(S::NV * LANES <= WIDEST && S::MR <= MAX_MR) };
         S::NV * LANES
-    }
-}
-
-/// [`super::pack`]
-pub(super) struct Pack {
-    pub b: Lines,
-    pub panels: *mut u32,
-    pub column_sums: *mut i32,
-}
-
-impl Int8Op for Pack {
-    type Out = ();
-    #[inline(always)]
-    fn eval<S: Int8>(self, s: S) {
-        let (nr, groups) = (S::NV * LANES, self.b.depth.div_ceil(4));
-        for x in (0..self.b.width).step_by(nr) {
-            let mut b = self.b.from(x);
-            b.width = min(nr, b.width);
-            let panel = self.panels.wrapping_add(x * groups);
-            let sums = ColumnSums {
-                vectors: b.width.div_ceil(LANES),
-                groups,
-                b: panel,
-                b_step: nr,
-                sums: self.column_sums.wrapping_add(x),
-                add: false,
-            };
-            // SAFETY: `pack`'s; panel `x / nr` has room for `nr` columns.
-            unsafe {
-                s.run(Panel { b, out: panel, step: nr });
-                sums.run(s);
-            }
-        }
     }
 }

@@ -1,7 +1,9 @@
 //! What becomes of the exact sums of a product: they are written, scaled to floats, or requantised.
 
+use super::{Product, compute};
 use crate::fixed::Multiplier;
 use crate::gemm::{Epilogue, Finished, finish};
+use crate::isa::{DotProduct, Isa};
 use crate::simd::{LANES, Simd};
 
 /// Columns whose sums are finished at a time.
@@ -44,6 +46,12 @@ pub trait Finish: Copy + crate::simd::sealed::Sealed {
         column: usize,
         out: Out<Self::Out>,
     );
+
+    /// [`super::product`] with this finish, compiled in this crate, once.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn product(isa: Isa, dot: DotProduct, product: &Product<'_, Self>, workspace: *mut u32);
 }
 
 /// The sums themselves.
@@ -58,6 +66,11 @@ impl Finish for Exact {
     unsafe fn finish<S: Simd>(&self, _: S, sums: &[i32], _: usize, _: usize, out: Out<i32>) {
         // SAFETY: the caller's.
         unsafe { out.write(sums.iter().copied()) }
+    }
+
+    unsafe fn product(isa: Isa, dot: DotProduct, product: &Product<'_, Self>, workspace: *mut u32) {
+        // SAFETY: the caller's.
+        unsafe { compute(isa, dot, product, workspace) }
     }
 }
 
@@ -92,6 +105,11 @@ impl Finish for Dequantize<'_> {
             out.write(numbers.iter().copied().take(columns));
         }
     }
+
+    unsafe fn product(isa: Isa, dot: DotProduct, product: &Product<'_, Self>, workspace: *mut u32) {
+        // SAFETY: the caller's.
+        unsafe { compute(isa, dot, product, workspace) }
+    }
 }
 
 /// The factors of the columns.
@@ -120,6 +138,17 @@ pub struct Requantize<'a, T> {
 pub trait Narrow: Copy + Into<i32> + crate::simd::sealed::Sealed {
     /// `x`, which is in its range.
     fn narrow(x: i32) -> Self;
+
+    /// [`Finish::product`] to such bytes.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn product(
+        isa: Isa,
+        dot: DotProduct,
+        product: &Product<'_, Requantize<'_, Self>>,
+        workspace: *mut u32,
+    );
 }
 
 macro_rules! narrow {
@@ -130,6 +159,15 @@ macro_rules! narrow {
             fn narrow(x: i32) -> Self {
                 x as $t
             }
+            unsafe fn product(
+                isa: Isa,
+                dot: DotProduct,
+                product: &Product<'_, Requantize<'_, Self>>,
+                workspace: *mut u32,
+            ) {
+                // SAFETY: the caller's.
+                unsafe { compute(isa, dot, product, workspace) }
+            }
         }
     )* };
 }
@@ -137,31 +175,39 @@ narrow!(i8 u8);
 
 impl<T> crate::simd::sealed::Sealed for Requantize<'_, T> {}
 
+impl<T: Narrow> Requantize<'_, T> {
+    #[cfg_attr(vectors, inline(always))]
+    fn one(&self, sum: i32, by: Multiplier) -> T {
+        let x = by.apply(sum).wrapping_add(self.zero);
+        // Not `clamp`, which panics where the limits are the wrong way round.
+        T::narrow(x.max(self.least.into()).min(self.greatest.into()))
+    }
+}
+
 impl<T: Narrow> Finish for Requantize<'_, T> {
     type Out = T;
     #[cfg_attr(vectors, inline(always))]
     unsafe fn finish<S: Simd>(&self, _: S, sums: &[i32], _: usize, column: usize, out: Out<T>) {
-        let (least, greatest): (i32, i32) = (self.least.into(), self.greatest.into());
-        let narrow = |scaled: i32| {
-            let x = scaled.wrapping_add(self.zero);
-            // Not `clamp`, which panics where the limits are the wrong way round.
-            T::narrow(x.max(least).min(greatest))
-        };
         // SAFETY: the caller's.
         unsafe {
             match self.multipliers {
                 Multipliers::Same(by) => out.write(sums.iter().map(
                     #[inline(always)]
-                    |sum| narrow(by.apply(*sum)),
+                    |sum| self.one(*sum, by),
                 )),
                 Multipliers::PerColumn(all) => {
                     let own = all.get(column..).unwrap_or(&[]);
                     out.write(sums.iter().zip(own).map(
                         #[inline(always)]
-                        |(sum, by)| narrow(by.apply(*sum)),
+                        |(sum, by)| self.one(*sum, *by),
                     ));
                 }
             }
         }
+    }
+
+    unsafe fn product(isa: Isa, dot: DotProduct, product: &Product<'_, Self>, workspace: *mut u32) {
+        // SAFETY: the caller's.
+        unsafe { T::product(isa, dot, product, workspace) }
     }
 }

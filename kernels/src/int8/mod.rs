@@ -11,11 +11,14 @@
 //! leaves the registers. Where instructions take bytes of one signedness only, A's are shifted by
 //! 128, which the sums of B's columns undo. Without vectors operands are read where they lie.
 
+#[cfg_attr(not(vectors), allow(dead_code, reason = "for vectors"))]
 mod drive;
 mod finish;
+#[cfg_attr(not(vectors), allow(dead_code, reason = "for vectors"))]
 mod pack;
 mod small;
 pub mod softmax;
+#[cfg_attr(not(vectors), allow(dead_code, reason = "for vectors"))]
 mod tile;
 
 use crate::gemm::{min, split};
@@ -53,9 +56,10 @@ pub const fn workspace(m: usize, n: usize, k: usize) -> usize {
     let (block, panel) = (groups.saturating_mul(columns), groups.saturating_mul(MAX_NR));
     let block = min(block, if panel > BLOCK { panel } else { BLOCK });
     // A's groups are at most two words. Beside the packed operands there are sums of columns, and
-    // those of a tile.
-    let rows = groups.saturating_mul(2 * min(m, MAX_MR));
-    let whole = block.saturating_add(rows).saturating_add(columns + MAX_MR * MAX_NR);
+    // those of a tile's rows.
+    let rows = min(m, MAX_MR);
+    let sums = min(columns, NC) * (rows + 1);
+    let whole = block.saturating_add(groups.saturating_mul(2 * rows)).saturating_add(sums);
     let broad = SHALLOW / 4 * (columns + 2 * FEW) + columns * (min(m, FEW) + 1);
     if m <= FEW && broad > whole { broad } else { whole }
 }
@@ -170,6 +174,20 @@ pub unsafe fn product<F: Finish>(
     product: &Product<'_, F>,
     workspace: *mut u32,
 ) {
+    // SAFETY: the caller's.
+    unsafe { F::product(isa, dot, product, workspace) }
+}
+
+/// [`product`], generic over everything.
+///
+/// # Safety
+/// As there.
+unsafe fn compute<F: Finish>(
+    isa: Isa,
+    dot: DotProduct,
+    product: &Product<'_, F>,
+    workspace: *mut u32,
+) {
     if product.m == 0 || product.n == 0 {
         return;
     }
@@ -212,9 +230,9 @@ pub unsafe fn pack(
 ) {
     let source = b.cast();
     let b = pack::Lines { source, across: b_column, along: b_row, width: n, depth: k };
-    let op = drive::Pack { b, panels, column_sums };
-    if let Err(op) = run(isa, DotProduct::PLAIN, op) {
+    let op = drive::Panels { b, out: panels, sums: Some(column_sums), add: false };
+    if run(isa, DotProduct::PLAIN, op).is_err() {
         // SAFETY: the caller's.
-        unsafe { small::pack(op.b, op.panels, op.column_sums) };
+        unsafe { small::pack(b, panels, column_sums) };
     }
 }

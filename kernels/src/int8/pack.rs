@@ -50,33 +50,40 @@ impl Lines {
     }
 }
 
-/// Packs columns of B: bytes `4 g` and on of column `x` become word `out[g * step + x]`, for whole
-/// vectors of columns; those behind the last column hold anything.
+/// Packs columns of B in panels of `nr`, one behind the other: bytes `4 g` and on of column `x` of a
+/// panel become word `g * nr + x` of it, for whole vectors of columns; those behind the last column
+/// hold anything.
 ///
 /// # Safety
-/// The bytes of the lines are valid for reading, `out` for writing `groups * step` words, which lie
-/// outside of them. `step` is a multiple of 16, not less than the width.
+/// The bytes of the lines are valid for reading, `out` for writing whole panels, which lie outside
+/// of them. `nr` is a multiple of 16.
 #[inline(always)]
-pub(super) unsafe fn pack_b<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) {
-    for x in (0..b.width).step_by(LANES) {
-        let (columns, out) = (b.from(x), out.wrapping_add(x));
-        // SAFETY: the caller's, for 16 columns at most.
-        unsafe {
-            let done = if b.along == 1 {
-                transpose(s, columns, out, step)
-            } else if b.across == 1 && columns.width >= LANES {
-                interleave(s, columns, out, step)
+pub(super) unsafe fn pack_b<S: Int8>(s: S, b: Lines, out: *mut u32, nr: usize) {
+    let groups = b.depth.div_ceil(4);
+    let at = |x: usize| out.wrapping_add(x / nr * nr * groups + x % nr);
+    // Rows are read from end to end.
+    let whole = if b.across == 1 { b.width / LANES * LANES } else { 0 };
+    // SAFETY: the caller's.
+    unsafe {
+        for g in 0..b.depth / 4 {
+            for x in (0..whole).step_by(LANES) {
+                interleave(s, b.from(x), g, at(x).wrapping_add(g * nr));
+            }
+        }
+        for x in (0..b.width).step_by(LANES) {
+            let columns = b.from(x);
+            let done = if x < whole {
+                b.depth / 4
+            } else if b.along == 1 {
+                transpose(s, columns, at(x), nr)
             } else {
                 0
             };
-            for g in done..b.depth.div_ceil(4) {
-                for x in 0..columns.width.min(LANES) {
-                    let word = u32::from_ne_bytes(columns.group(x, g));
-                    out.wrapping_add(g * step + x).write(word);
-                }
-                // Something that was written, for those that are missing.
-                for x in columns.width..LANES {
-                    out.wrapping_add(g * step + x).write(0);
+            for g in done..groups {
+                for i in 0..LANES {
+                    // Something that was written, for those that are missing.
+                    let bytes = if i < columns.width { columns.group(i, g) } else { [0; 4] };
+                    at(x).wrapping_add(g * nr + i).write(u32::from_ne_bytes(bytes));
                 }
             }
         }
@@ -87,7 +94,7 @@ pub(super) unsafe fn pack_b<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize)
 /// as floats, whose bits nothing looks at.
 ///
 /// # Safety
-/// [`pack_b`]'s.
+/// [`pack_b`]'s, for a vector of columns.
 #[inline(always)]
 unsafe fn transpose<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) -> usize {
     let base = s.base();
@@ -115,23 +122,18 @@ unsafe fn transpose<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) -> usiz
     g
 }
 
-/// Rows of 16 contiguous columns, four rows at a time; gives the groups done.
+/// Four rows, from `4 g` on, of 16 contiguous columns.
 ///
 /// # Safety
-/// [`pack_b`]'s, and there are 16 columns.
+/// [`pack_b`]'s, and there are as many rows and columns.
 #[inline(always)]
-unsafe fn interleave<S: Int8>(s: S, b: Lines, out: *mut u32, step: usize) -> usize {
-    let groups = b.depth / 4;
-    for g in 0..groups {
-        let row = |q: usize| b.source.wrapping_add((4 * g + q) * b.along).cast::<[u8; LANES]>();
-        // SAFETY: the caller's.
-        unsafe {
-            let columns =
-                s.interleave([row(0).read(), row(1).read(), row(2).read(), row(3).read()]);
-            out.wrapping_add(g * step).cast::<[[u8; 4]; LANES]>().write_unaligned(columns);
-        }
+unsafe fn interleave<S: Int8>(s: S, b: Lines, g: usize, out: *mut u32) {
+    let row = |q: usize| b.source.wrapping_add((4 * g + q) * b.along).cast::<[u8; LANES]>();
+    // SAFETY: the caller's.
+    unsafe {
+        let columns = s.interleave([row(0).read(), row(1).read(), row(2).read(), row(3).read()]);
+        out.cast::<[[u8; 4]; LANES]>().write_unaligned(columns);
     }
-    groups
 }
 
 /// What is done to bytes of A on the way: `byte ^ flip` is i8 or u8 as the instruction takes it, and

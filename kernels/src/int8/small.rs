@@ -1,12 +1,9 @@
-//! Products without vectors: operands are read where they lie, and a few sums are taken at a time.
+//! Products without vectors: operands are read where they lie.
 
 use super::finish::{Finish, Out};
 use super::pack::Lines;
-use super::{Product, Right, min};
+use super::{Product, Right};
 use crate::simd::{Op, Simd};
-
-/// Columns whose sums are taken at once: each number of A is read once for all of them.
-const SIDE: usize = 4;
 
 /// [`super::product`] in scalar code.
 pub(super) struct Small<'a, F: Finish>(pub &'a Product<'a, F>);
@@ -21,64 +18,66 @@ impl<F: Finish> Op for Small<'_, F> {
             Right::Matrix { data, row, column } => (data, row, column),
             Right::Packed { panels, .. } => (panels.cast(), 1, 4 * p.k.div_ceil(4)),
         };
+        let [a_zero, b_zero] = [p.a_zero, p.b_zero].map(i32::from);
         for i in 0..p.m {
-            for j in (0..p.n).step_by(SIDE) {
-                let width = min(SIDE, p.n - j);
-                let (a, c) = (p.a.data.wrapping_add(i * p.a.row), i * p.c_row + j * p.c_column);
-                let (first, at) = (b.wrapping_add(j * column), p.origin.1 + j);
-                // SAFETY: `product`'s: a row of A, columns of B, and places of C.
+            for j in 0..p.n {
+                let a = p.a.data.wrapping_add(i * p.a.row);
+                let dot = Dot {
+                    k: p.k,
+                    b: b.wrapping_add(j * column),
+                    steps: [p.a.column, row],
+                    a_zero,
+                    b_zero,
+                };
+                let (place, at) = (i * p.c_row + j * p.c_column, p.origin.1 + j);
+                // SAFETY: `product`'s: a row of A, a column of B, and a place of C.
                 unsafe {
-                    let mut sums = if width == SIDE {
-                        p.sums::<SIDE>(a, first, [row, column])
-                    } else {
-                        let mut sums = [0; SIDE];
-                        for (x, sum) in sums.iter_mut().enumerate().take(width) {
-                            let line = first.wrapping_add(x * column);
-                            [*sum] = p.sums::<1>(a, line, [row, column]);
-                        }
-                        sums
-                    };
-                    for (sum, bias) in sums.iter_mut().zip(p.bias.get(at..).unwrap_or(&[])) {
-                        *sum = sum.wrapping_add(*bias);
-                    }
-                    let out = Out { p: p.c.wrapping_add(c), stride: p.c_column };
-                    let sums = sums.get(..width).unwrap_or(&[]);
-                    p.finish.finish(s, sums, p.origin.0 + i, at, out);
+                    let sum = if p.a.is_signed { dot.run(a.cast::<i8>()) } else { dot.run(a) };
+                    let sum = sum.wrapping_add(p.bias.get(at).copied().unwrap_or(0));
+                    let out = Out { p: p.c.wrapping_add(place), stride: p.c_column };
+                    p.finish.finish(s, &[sum], p.origin.0 + i, at, out);
                 }
             }
         }
     }
 }
 
-impl<F: Finish> Product<'_, F> {
-    /// The sums of a row by `N` columns.
+/// A column of B, and how it meets a row of A.
+struct Dot {
+    k: usize,
+    b: *const i8,
+    /// From number to number of the row and of the column.
+    steps: [usize; 2],
+    a_zero: i32,
+    b_zero: i32,
+}
+
+impl Dot {
+    /// The sum of the products.
     ///
     /// # Safety
-    /// They are valid for reading.
+    /// `k` numbers of both are valid for reading.
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn sums<const N: usize>(
-        &self,
-        mut a: *const u8,
-        mut b: *const i8,
-        [row, column]: [usize; 2],
-    ) -> [i32; N] {
-        let (a_zero, b_zero) = (i32::from(self.a_zero), i32::from(self.b_zero));
-        let mut sums = [0i32; N];
-        for _ in 0..self.k {
+    unsafe fn run<A: Copy + Into<i32>>(&self, a: *const A) -> i32 {
+        let product = |a: *const A, b: *const i8| {
             // SAFETY: the caller's.
-            unsafe {
-                let byte = a.read();
-                let number = if self.a.is_signed { i32::from(byte as i8) } else { i32::from(byte) };
-                let factor = number - a_zero;
-                for (x, sum) in sums.iter_mut().enumerate() {
-                    let other = i32::from(b.wrapping_add(x * column).read()) - b_zero;
-                    *sum = sum.wrapping_add(factor * other);
-                }
+            let (a, b): (i32, i32) = unsafe { (a.read().into(), b.read().into()) };
+            (a - self.a_zero) * (b - self.b_zero)
+        };
+        let mut sum = 0i32;
+        if self.steps == [1, 1] {
+            for p in 0..self.k {
+                sum = sum.wrapping_add(product(a.wrapping_add(p), self.b.wrapping_add(p)));
             }
-            a = a.wrapping_add(self.a.column);
-            b = b.wrapping_add(row);
+            return sum;
         }
-        sums
+        let (mut a, mut b) = (a, self.b);
+        for _ in 0..self.k {
+            sum = sum.wrapping_add(product(a, b));
+            a = a.wrapping_add(self.steps[0]);
+            b = b.wrapping_add(self.steps[1]);
+        }
+        sum
     }
 }
 

@@ -277,8 +277,8 @@ unsafe fn each_kept<O, F: Form<O>, S: Simd>(
 ) {
     for key in (first..end).step_by(LANES) {
         let n = min(LANES, end - key);
-        // SAFETY: the caller's.
         let kept = if x.plan.is_elementwise() {
+            // SAFETY: the caller's.
             unsafe { x.plan.kept_by_bits(s, at, key, n) }
         } else {
             first_bits(n)

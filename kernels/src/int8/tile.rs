@@ -1,5 +1,5 @@
 //! The register tile: sums of a few rows by one or two vectors of columns along the whole depth,
-//! from packed operands.
+//! from packed operands; and from there to the next columns.
 
 use core::mem::MaybeUninit;
 
@@ -10,13 +10,15 @@ use crate::simd::{LANES, each};
 pub(super) struct Tile {
     /// 1 to [`Int8::MR`].
     pub rows: usize,
-    /// Whether the tile is two vectors wide.
+    /// Whether a tile is two vectors wide.
     pub is_wide: bool,
+    /// How many tiles there are, side by side.
+    pub panels: usize,
     /// Fours of the depth.
     pub groups: usize,
     /// [`Int8::Group`] `g` of row `i` at `g * rows + i`.
     pub a: *const u32,
-    /// Group `g` of column `j` at `g * b_step + j`.
+    /// Group `g` of column `j` of a tile at `g * b_step + j`, `groups * b_step` words a tile.
     pub b: *const u32,
     pub b_step: usize,
     /// Sum of row `i` and column `j` at `i * sums_row + j`, for whole vectors.
@@ -33,16 +35,26 @@ pub(super) struct Tile {
 /// and B are valid for reading, the sums for writing and, with `add`, reading.
 #[inline(always)]
 pub(super) unsafe fn run_tile<S: Int8>(s: S, tile: &Tile) {
-    // SAFETY of the arms: the caller's.
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match tile.rows {
-                $( $rows => unsafe { by_width::<S, $rows>(s, tile) }, )*
-                _ => {}
-            }
-        };
+    // SAFETY: the caller's, for the number of rows that a tile has.
+    unsafe {
+        match tile.rows {
+            1 => by_width::<S, 1>(s, tile),
+            2 => by_width::<S, 2>(s, tile),
+            3 => by_width::<S, 3>(s, tile),
+            4 => by_width::<S, 4>(s, tile),
+            5 => by_width::<S, 5>(s, tile),
+            6 => by_width::<S, 6>(s, tile),
+            7 => by_width::<S, 7>(s, tile),
+            8 => by_width::<S, 8>(s, tile),
+            9 => by_width::<S, 9>(s, tile),
+            10 => by_width::<S, 10>(s, tile),
+            11 => by_width::<S, 11>(s, tile),
+            12 => by_width::<S, 12>(s, tile),
+            13 => by_width::<S, 13>(s, tile),
+            14 => by_width::<S, 14>(s, tile),
+            _ => {}
+        }
     }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
 
 /// # Safety
@@ -66,46 +78,64 @@ impl<const ROWS: usize, const NV: usize> Int8Op for Body<'_, ROWS, NV> {
     #[inline(always)]
     fn eval<S: Int8>(self, s: S) {
         let tile = self.0;
-        // Written element by element, as in `gemm`: so they stay in registers.
-        let mut sums = [[const { MaybeUninit::<S::Sums>::uninit() }; NV]; ROWS];
-        each!(i < ROWS <= 16, {
-            each!(v < NV <= 2, {
-                sums[i][v].write(s.zero());
-            });
-        });
-        let (mut a, mut b) = (tile.a.cast::<S::Group>(), tile.b);
-        for _ in 0..tile.groups {
-            // SAFETY: `run_tile`'s. Sums were written above.
-            unsafe {
-                let mut columns = [const { MaybeUninit::<S::Columns>::uninit() }; NV];
-                each!(v < NV <= 2, {
-                    columns[v].write(s.columns(b.wrapping_add(v * LANES)));
-                });
-                each!(i < ROWS <= 16, {
-                    let row = s.row(a.wrapping_add(i).read_unaligned());
-                    each!(v < NV <= 2, {
-                        let sum = s.dot(sums[i][v].assume_init(), row, columns[v].assume_init());
-                        sums[i][v].write(sum);
-                    });
-                });
-            }
-            a = a.wrapping_add(ROWS);
-            b = b.wrapping_add(tile.b_step);
+        let (mut b, mut place) = (tile.b, tile.sums);
+        for _ in 0..tile.panels {
+            // SAFETY: `run_tile`'s.
+            unsafe { panel::<S, ROWS, NV>(s, tile, b, place) };
+            b = b.wrapping_add(tile.groups * tile.b_step);
+            place = place.wrapping_add(tile.b_step);
         }
-        each!(i < ROWS <= 16, {
-            each!(v < NV <= 2, {
-                let place = tile.sums.wrapping_add(i * tile.sums_row + v * LANES);
-                // SAFETY: `run_tile`'s.
-                unsafe { s.store(place, sums[i][v].assume_init(), tile.add) }
-            });
-        });
     }
 }
 
-/// Sums over the depth of columns of a packed panel.
+/// One tile.
+///
+/// # Safety
+/// [`run_tile`]'s.
+#[inline(always)]
+unsafe fn panel<S: Int8, const ROWS: usize, const NV: usize>(
+    s: S,
+    tile: &Tile,
+    mut b: *const u32,
+    place: *mut i32,
+) {
+    // Written element by element, as in `gemm`: so they stay in registers.
+    let mut sums = [[const { MaybeUninit::<S::Sums>::uninit() }; NV]; ROWS];
+    each!(i < ROWS <= 16, {
+        each!(v < NV <= 2, {
+            sums[i][v].write(s.zero());
+        });
+    });
+    let mut a = tile.a.cast::<S::Group>();
+    for _ in 0..tile.groups {
+        // SAFETY: the caller's. Sums were written above.
+        unsafe {
+            let mut columns = [const { MaybeUninit::<S::Columns>::uninit() }; NV];
+            each!(v < NV <= 2, {
+                columns[v].write(s.columns(b.wrapping_add(v * LANES)));
+            });
+            each!(i < ROWS <= 16, {
+                let row = s.row(a.wrapping_add(i).read_unaligned());
+                each!(v < NV <= 2, {
+                    let sum = s.dot(sums[i][v].assume_init(), row, columns[v].assume_init());
+                    sums[i][v].write(sum);
+                });
+            });
+        }
+        a = a.wrapping_add(ROWS);
+        b = b.wrapping_add(tile.b_step);
+    }
+    each!(i < ROWS <= 16, {
+        each!(v < NV <= 2, {
+            let place = place.wrapping_add(i * tile.sums_row + v * LANES);
+            // SAFETY: the caller's.
+            unsafe { s.store(place, sums[i][v].assume_init(), tile.add) }
+        });
+    });
+}
+
+/// Sums over the depth of 16 columns of a packed panel.
 pub(super) struct ColumnSums {
-    /// Vectors of 16 columns.
-    pub vectors: usize,
     pub groups: usize,
     pub b: *const u32,
     pub b_step: usize,
@@ -113,31 +143,20 @@ pub(super) struct ColumnSums {
     pub add: bool,
 }
 
-impl ColumnSums {
-    /// # Safety
-    /// As [`run_tile`], of one row.
-    #[inline(always)]
-    pub(super) unsafe fn run<S: Int8>(self, s: S) {
-        s.run(self);
-    }
-}
-
-impl Int8Op for ColumnSums {
-    type Out = ();
-    #[inline(always)]
-    fn eval<S: Int8>(self, s: S) {
-        let ones = s.row(s.group([1; 4], 0));
-        for v in 0..self.vectors {
-            let mut sums = s.zero();
-            let mut b = self.b.wrapping_add(v * LANES);
-            // SAFETY: `ColumnSums::run`'s.
-            unsafe {
-                for _ in 0..self.groups {
-                    sums = s.dot(sums, ones, s.columns(b));
-                    b = b.wrapping_add(self.b_step);
-                }
-                s.store(self.sums.wrapping_add(v * LANES), sums, self.add);
-            }
+/// Takes them.
+///
+/// # Safety
+/// As [`run_tile`], of one row.
+#[inline(always)]
+pub(super) unsafe fn column_sums<S: Int8>(s: S, of: ColumnSums) {
+    let ones = s.row(s.group([1; 4], 0));
+    let (mut sums, mut b) = (s.zero(), of.b);
+    // SAFETY: the caller's.
+    unsafe {
+        for _ in 0..of.groups {
+            sums = s.dot(sums, ones, s.columns(b));
+            b = b.wrapping_add(of.b_step);
         }
+        s.store(of.sums, sums, of.add);
     }
 }

@@ -4,7 +4,9 @@
 //! Sums of integers are the same in any order, so instruction sets may multiply as they like: what
 //! is common to them is the order of bytes in memory, four numbers of the depth for each column.
 
-use super::{Isa, Kind};
+use super::Isa;
+#[cfg(vectors)]
+use super::Kind;
 use crate::simd::Simd;
 
 /// The instructions by which an instruction set multiplies bytes. The results are the same; some

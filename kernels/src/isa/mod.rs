@@ -18,6 +18,7 @@ mod cache;
 mod cortex_m;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod cpuid;
+#[cfg_attr(not(vectors), allow(dead_code, reason = "for vectors"))]
 pub(crate) mod int8;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;

@@ -8,11 +8,16 @@ use core::arch::x86_64::*;
 use super::Avx2;
 use crate::isa::int8::{Int8, Int8Op, Left};
 
-/// Numbers 0 and 2 of a row, then 1 and 3, as 16 bits: as the shifts of [`widened`] part columns.
+/// i8 numbers 0 and 2 of a row, then 1 and 3, less `zero`, as 16 bits: as the shifts of [`widened`]
+/// part columns.
 #[inline(always)]
 pub(in crate::isa) fn parted(bytes: [u8; 4], zero: i16) -> [u32; 2] {
-    let number = |byte: u8| u32::from((i16::from(byte as i8) - zero) as u16);
-    [number(bytes[0]) | number(bytes[2]) << 16, number(bytes[1]) | number(bytes[3]) << 16]
+    const BOTH: u32 = 0x0001_0001;
+    // From 0 on, so that the numbers of a word do not disturb one another.
+    let word = u32::from_le_bytes(bytes) ^ 0x8080_8080;
+    let less = (zero + 128) as u32 * BOTH;
+    let parted = |two: u32| ((two | 0x8000 * BOTH) - less) ^ 0x8000 * BOTH;
+    [parted(word & 0xff * BOTH), parted(word >> 8 & 0xff * BOTH)]
 }
 
 /// The four bytes of each column as two pairs of 16 bits: 0 and 2, 1 and 3.
