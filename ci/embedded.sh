@@ -64,6 +64,34 @@ thumbv8m.main-none-eabihf mps3-an547 mps3-an547 Cortex-M55
 BOARDS
 }
 
+# What a program without floats must not hold either: the compiler's software floats.
+floats() { arm-none-eabi-nm "$1" | grep -E '__aeabi_(f|d|[iul]+2[fd])|__(add|sub|mul|div)[sd]f3' || true; }
+
+# The quantised steps, on cores that have no unit for floats.
+ints() {
+    local target board machine core report
+    while read -r target board machine core; do
+        build "$target" "$board" --bin ints
+        local program=$cross_dir/$target/release/ints
+        if [ -n "$(unwanted "$program")$(floats "$program")" ]; then
+            echo "$target: the quantised steps panic, format or compute floats:" >&2
+            unwanted "$program" >&2
+            floats "$program" >&2
+            return 1
+        fi
+        report=$(timeout 120 qemu-system-arm -M "$machine" -icount shift=0 -nographic \
+            -semihosting-config enable=on,target=native -kernel "$program" </dev/null 2>&1) || {
+            echo "quantised steps on $machine failed:" >&2
+            echo "$report" >&2
+            return 1
+        }
+        printf '%s\n' "$core ($machine), quantised, each a multiplication or kept key:" "$report"
+    done <<'BOARDS'
+thumbv6m-none-eabi microbit microbit Cortex-M0
+thumbv7m-none-eabi mps2 mps2-an385 Cortex-M3
+BOARDS
+}
+
 # The check above finds a panic where there is one.
 planted() {
     build thumbv7em-none-eabihf mps2 --bin check --features plant-panic
@@ -86,6 +114,7 @@ others() {
 (cd firmware && cargo test --quiet --release --test expected --target-dir "$cross_dir/host")
 table=$(firmware)
 planted
+ints
 [ "${1:-}" = firmware ] || others
 echo
 echo "Instructions of a multiply-add (product) and of a kept element (softmax) of 64 x 64, and of"

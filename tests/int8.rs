@@ -6,8 +6,8 @@ mod common;
 use common::{Numbers, thinned};
 use masktile::int8::{Byte, DotProduct, Multiplier, Multipliers, Scales, workspace_len};
 use masktile::{
-    Activation, ErrorKind, Isa, MatMut, MatRef, MatmulInt8, PackedInt8, TensorMut, TensorRef,
-    Workspace,
+    Activation, ErrorKind, Isa, MatMut, MatRef, MatmulInt8, PackedInt8, TensorMut, TensorRef, View,
+    ViewMut, Workspace,
 };
 
 /// Every way that this machine multiplies bytes.
@@ -370,4 +370,17 @@ fn a_packed_weight_is_refused_where_it_cannot_be_read() {
         assert!(error.to_string().starts_with("`b`: given panels of 1 columns, wanted"), "{error}");
         assert_eq!(c, [7; 3]);
     }
+}
+
+/// Sizes that nothing holds, where there is no element to compute.
+#[test]
+fn nothing_to_do_is_done_at_once() {
+    let huge = usize::MAX / 4;
+    let a = View::<u8, 3>::with_strides(&[], [0, 7, huge], [huge, huge, huge]).unwrap();
+    let b = View::<i8, 3>::with_strides(&[], [0, huge, 7], [huge, huge, huge]).unwrap();
+    let mut c = ViewMut::<i32, 3>::new(&mut [], [0, 7, 7]).unwrap();
+    MatmulInt8::new(a, b).run(&mut c, &mut []).unwrap();
+    let a = MatRef::<u8>::with_strides(&[], [0, huge], [huge, huge]).unwrap();
+    let b = MatRef::<i8>::with_strides(&[5], [huge, 1], [0, 0]).unwrap();
+    MatmulInt8::new(a, b).run(&mut MatMut::new(&mut [], [0, 1]).unwrap(), &mut []).unwrap();
 }

@@ -142,7 +142,9 @@ impl<'c, F: Finishing, const N: usize> Job<'c, F, N> {
     }
 
     pub(super) fn workspace_len(&self) -> usize {
-        workspace_len(self.product.m, self.product.n, self.product.k)
+        let Product { m, n, k, .. } = self.product;
+        // Without an element of C the other sizes may be any.
+        if self.batches() == 0 { 0 } else { workspace_len(m, n, k) }
     }
 
     /// Multiplications.

@@ -58,16 +58,7 @@ impl<F: Finish> Int8Op for Drive<'_, F> {
         let width = min(p.n.next_multiple_of(nr), way.nc);
         // Sums of all rows where they wait for the next block of the depth, else those of a tile's.
         let sums_rows = if way.kc < p.k { p.m } else { min(p.m, S::MR) };
-        let flips = match S::LEFT {
-            Left::Wide | Left::Signed => !p.a.is_signed,
-            Left::Unsigned => p.a.is_signed,
-        };
-        let shifted = match (flips, p.a.is_signed) {
-            (false, _) => p.a_zero,
-            (true, true) => p.a_zero + 128,
-            (true, false) => p.a_zero - 128,
-        };
-        let conversion = Conversion { flip: if flips { 128 } else { 0 }, zero: shifted };
+        let conversion = Conversion::of::<S>(p.a.is_signed, p.a_zero);
         let sums: *mut i32 = self.workspace.cast();
         let column_sums = sums.wrapping_add(width * sums_rows);
         let a: *mut u32 = column_sums.wrapping_add(width).cast();
@@ -82,7 +73,7 @@ impl<F: Finish> Int8Op for Drive<'_, F> {
             packed_a: a.cast(),
             packed_b: a.wrapping_add(a_words),
             conversion,
-            zero: if S::LEFT == Left::Wide { 0 } else { i32::from(shifted) },
+            zero: if S::LEFT == Left::Wide { 0 } else { i32::from(conversion.zero) },
             way,
         };
         // SAFETY: `product`'s contract.

@@ -48,7 +48,7 @@ const BROAD: usize = 4096;
 /// Words (of 4 bytes) of workspace that a product of these sizes may need, whatever the instruction
 /// set and the strides; saturating.
 pub const fn workspace(m: usize, n: usize, k: usize) -> usize {
-    if !HAS_VECTORS {
+    if !HAS_VECTORS || m == 0 || n == 0 {
         return 0;
     }
     let (groups, columns) = (k.div_ceil(4), min(n, BROAD).next_multiple_of(MAX_NR));

@@ -3,7 +3,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::isa::int8::Int8;
+use crate::isa::int8::{Int8, Left};
 use crate::simd::{LANES, Simd, each};
 
 /// Lines of an operand along the depth: byte `p` of line `x` is `source[x * across + p * along]`.
@@ -142,6 +142,16 @@ unsafe fn interleave<S: Int8>(s: S, b: Lines, g: usize, out: *mut u32) {
 pub(super) struct Conversion {
     pub flip: u8,
     pub zero: i16,
+}
+
+impl Conversion {
+    #[inline(always)]
+    pub(super) fn of<S: Int8>(is_signed: bool, zero: i16) -> Self {
+        let flips = is_signed == (S::LEFT == Left::Unsigned);
+        let flip = if flips { 128 } else { 0 };
+        let shift = if is_signed { 128 } else { -128 };
+        Conversion { flip, zero: if flips { zero + shift } else { zero } }
+    }
 }
 
 /// Packs rows of A: group `g` of row `x` becomes `out[g * width + x]`.
