@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 
 use crate::Result;
 use crate::error::{Error, ErrorKind, long_enough};
+use crate::number::Number;
 
 /// An operand of `N` axes in memory that somebody else owns.
 #[derive(Clone, Copy, Debug)]
@@ -438,8 +439,11 @@ impl<T> ViewMut<'_, T, 4> {
     }
 }
 
-/// Copies `from` to `to`, of the same shape.
-pub(crate) fn copy<'f, 't>(from: impl Into<TensorRef<'f>>, to: impl Into<TensorMut<'t>>) {
+/// Copies `from` to `to`, of the same shape, rounded to its type.
+pub(crate) fn copy<'f, 't, F: Number + 'f, T: Number + 't>(
+    from: impl Into<TensorRef<'f, F>>,
+    to: impl Into<TensorMut<'t, T>>,
+) {
     let (from, mut to) = (from.into(), to.into());
     let [batch, heads, tokens, dim] = from.shape();
     // Without a number to copy the other sizes may be any.
@@ -451,14 +455,14 @@ pub(crate) fn copy<'f, 't>(from: impl Into<TensorRef<'f>>, to: impl Into<TensorM
             for t in 0..tokens {
                 if let (Some(to), Some(from)) = (to.row_mut([b, h, t, 0]), from.row([b, h, t, 0])) {
                     for (place, number) in to.iter_mut().zip(from) {
-                        *place = *number;
+                        *place = T::from_f32(number.to_f32());
                     }
                     continue;
                 }
                 for x in 0..dim {
                     let at = [b, h, t, x];
                     if let (Some(place), Some(number)) = (to.get_mut(at), from.get(at)) {
-                        *place = *number;
+                        *place = T::from_f32(number.to_f32());
                     }
                 }
             }

@@ -197,7 +197,7 @@ fn weights(rows: usize, columns: usize) -> Vec<f32> {
             let row = at / columns;
             let scale = [1.0, 0.02, 300.0, 0.0][row % 4];
             let x = numbers.one();
-            scale * if row % 3 == 0 { x.abs() } else { x }
+            scale * if row.is_multiple_of(3) { x.abs() } else { x }
         })
         .collect()
 }

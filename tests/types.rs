@@ -213,11 +213,12 @@ fn products_of_every_mix() {
     for (i, shape) in shapes.iter().enumerate() {
         for lies in 0..LIES * LIES * LIES {
             // Every layout of each operand, most pairs of them.
-            if lies % 3 != i % 3 {
+            let step = Effort::current().pick(3, 7, 23);
+            if lies % step != i % step {
                 continue;
             }
             let lies = [lies % LIES, lies / LIES % LIES, lies / LIES / LIES];
-            every_mix(*shape, lies, (i + lies[0]) % 2 == 0);
+            every_mix(*shape, lies, (i + lies[0]).is_multiple_of(2));
         }
     }
 }

@@ -179,6 +179,11 @@ pub struct Numbers {
     dtype: Dtype,
 }
 
+// SAFETY: only describes memory; whoever reads or writes there says under which contract.
+unsafe impl Send for Numbers {}
+// SAFETY: as above.
+unsafe impl Sync for Numbers {}
+
 impl Numbers {
     /// From `p` on.
     pub fn at<T: Number>(p: *const T) -> Self {

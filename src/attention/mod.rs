@@ -4,8 +4,9 @@ mod merge;
 #[cfg(feature = "rayon")]
 mod threads;
 
-use masktile_kernels::attention::{self as kernel, Output, ScoresCopy, Tokens};
-use masktile_kernels::mask::{Grid, Plan, Range};
+use masktile_kernels::NumbersMut;
+use masktile_kernels::attention::{self as kernel, Data, Output, ScoresCopy, Tokens};
+use masktile_kernels::mask::{Plan, Range};
 use masktile_kernels::score::Stage;
 
 #[doc(inline)]
@@ -14,10 +15,11 @@ pub use masktile_kernels::attention::KEY_BLOCK;
 pub use merge::{KeyBlocks, Merge, PartialOutput, key_blocks_len};
 
 use crate::Result;
-use crate::cache::PagedKv;
+use crate::cache::{PagedKv, ScaledTokens};
 use crate::error::{Error, ErrorKind, long_enough, same, same_shape};
 use crate::isa::{self, Isa};
 use crate::mask::Mask;
+use crate::number::{AnyTensor, AttentionKernel, Number, kernel_of};
 use crate::score::{Scoring, compiled};
 use crate::softmax::{lse_pointer, row_count};
 use crate::view::{TensorMut, TensorRef};
@@ -49,6 +51,10 @@ pub const fn workspace_len(rows: usize, keys: usize, dim: usize, value_dim: usiz
 /// `kv_heads` divides `heads`: with fewer of them, query head `h` reads key/value head
 /// `h / (heads / kv_heads)` (grouped-query attention; multi-query with one).
 ///
+/// Operands and the output are of f32, f16 or bf16, in any mix; keys and values also of eight bits with
+/// a scale for each token ([`Attention::scaled`]). Arithmetic is in f32, and a result of halves is
+/// rounded once: its bits are those of the attention over f32 copies, so rounded.
+///
 /// Self-attention, cross-attention (keys and values of another sequence) and cached decoding (few
 /// queries, keys from a cache, `Causal::bottom_right()`) are the same call. A row of which nothing
 /// is kept gives zeros. Keys and values at masked positions have no influence, NaN and
@@ -72,7 +78,7 @@ pub const fn workspace_len(rows: usize, keys: usize, dim: usize, value_dim: usiz
 /// ```
 #[derive(Debug)]
 pub struct Attention<'a> {
-    q: TensorRef<'a>,
+    q: AnyTensor<'a>,
     source: Source<'a>,
     scoring: Scoring<'a>,
     /// The first key, and how many there are in all.
@@ -85,8 +91,20 @@ pub struct Attention<'a> {
 /// Keys and values.
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
-    Tensors { k: TensorRef<'a>, v: TensorRef<'a> },
+    Tensors { k: AnyTensor<'a>, v: AnyTensor<'a> },
+    Scaled { k: ScaledTokens<'a>, v: ScaledTokens<'a> },
     Paged(PagedKv<'a>),
+}
+
+impl Source<'_> {
+    /// The kernel that they take, where that is not the one of f32.
+    fn kernel(&self) -> Option<AttentionKernel> {
+        match self {
+            Source::Tensors { k, v } => k.kernel().or(v.kernel()),
+            Source::Scaled { .. } => Some(kernel::attention_mixed),
+            Source::Paged(kv) => kv.kernel(),
+        }
+    }
 }
 
 /// What [`Attention::copy_scores`] copies, in the order of [`crate::score`].
@@ -104,17 +122,30 @@ pub enum Copied {
 
 impl<'a> Attention<'a> {
     /// Everything kept, scale `1 / sqrt(dim)`.
-    pub fn new(q: TensorRef<'a>, k: TensorRef<'a>, v: TensorRef<'a>) -> Self {
-        Self::over(q, Source::Tensors { k, v })
+    pub fn new<Q: Number, K: Number, V: Number>(
+        q: TensorRef<'a, Q>,
+        k: TensorRef<'a, K>,
+        v: TensorRef<'a, V>,
+    ) -> Self {
+        Self::over(q, Source::Tensors { k: AnyTensor::of(k), v: AnyTensor::of(v) })
+    }
+
+    /// Over keys and values of eight bits, with a scale for each token.
+    pub fn scaled<Q: Number>(
+        q: TensorRef<'a, Q>,
+        k: ScaledTokens<'a>,
+        v: ScaledTokens<'a>,
+    ) -> Self {
+        Self::over(q, Source::Scaled { k, v })
     }
 
     /// Over keys and values in pages. [`PagedKv::attend`] sets the mask as well.
-    pub fn paged(q: TensorRef<'a>, kv: PagedKv<'a>) -> Self {
+    pub fn paged<Q: Number>(q: TensorRef<'a, Q>, kv: PagedKv<'a>) -> Self {
         Self::over(q, Source::Paged(kv))
     }
 
-    fn over(q: TensorRef<'a>, source: Source<'a>) -> Self {
-        let scoring = Scoring::NEW;
+    fn over<Q: Number>(q: TensorRef<'a, Q>, source: Source<'a>) -> Self {
+        let (q, scoring) = (AnyTensor::of(q), Scoring::NEW);
         Attention { q, source, scoring, part: None, lse: None, copy: None, isa: None }
     }
 
@@ -196,9 +227,9 @@ impl<'a> Attention<'a> {
     /// # Errors
     /// If shapes, the mask or a number do not fit, the workspace is too short, or `MASKTILE_ISA`
     /// names no available instruction set; the outputs are untouched then.
-    pub fn run<W: Scratch + ?Sized>(
+    pub fn run<T: Number, W: Scratch + ?Sized>(
         mut self,
-        out: &mut TensorMut<'_>,
+        out: &mut TensorMut<'_, T>,
         workspace: &mut W,
     ) -> Result<()> {
         let sizes = self.sizes()?;
@@ -206,7 +237,7 @@ impl<'a> Attention<'a> {
         self.add_to_plan(&sizes, &mut plan)?;
         let output = self.values_output(&sizes, out)?;
         let attention = self.kernel(&sizes, &plan, output)?;
-        self.run_all(&sizes, &attention, workspace)
+        self.run_all(&sizes, &attention, kernel_of::<T>(), workspace)
     }
 
     /// Computes each block of [`KEY_BLOCK`] keys by itself: [`Merge::blocks`] merges those of all
@@ -245,13 +276,14 @@ impl<'a> Attention<'a> {
         let rows = row_count(sizes.scores())?;
         long_enough("blocks", blocks.len(), key_blocks_len(rows, sizes.keys, sizes.value_dim))?;
         let attention = self.kernel(&sizes, &plan, Output::Blocks(blocks.as_mut_ptr()))?;
-        self.run_all(&sizes, &attention, workspace)
+        self.run_all(&sizes, &attention, None, workspace)
     }
 
     fn run_all<W: Scratch + ?Sized>(
         &self,
         sizes: &Sizes,
         attention: &kernel::Attention<'_>,
+        output: Option<AttentionKernel>,
         workspace: &mut W,
     ) -> Result<()> {
         let isa = isa::or_current(self.isa)?;
@@ -260,8 +292,17 @@ impl<'a> Attention<'a> {
         // borrowed mutably, overlap nothing, and their elements are distinct; the plan's matrices
         // were checked against the sizes, and of paged keys it keeps only those that the table
         // names; the workspace is as long as `workspace_len` says.
-        unsafe { kernel::attention(isa, attention, 0, attention.units(), workspace.as_mut_ptr()) };
+        unsafe {
+            let workspace = workspace.as_mut_ptr();
+            self.chosen(output)(isa, attention, 0, attention.units(), workspace);
+        }
         Ok(())
+    }
+
+    /// The kernel for the operands, and an output that takes this one.
+    fn chosen(&self, output: Option<AttentionKernel>) -> AttentionKernel {
+        let mixed = self.q.kernel().or(self.source.kernel()).or(output);
+        mixed.unwrap_or(kernel::attention)
     }
 
     fn sizes(&self) -> Result<Sizes> {
@@ -269,6 +310,13 @@ impl<'a> Attention<'a> {
         let axes = ["batch", "heads", "tokens", "dim"];
         let (kv_heads, keys, value_dim) = match self.source {
             Source::Tensors { k, v } => {
+                let [_, kv_heads, keys, _] = k.shape();
+                let value_dim = v.shape()[3];
+                same_shape("k", axes, k.shape(), [batch, kv_heads, keys, dim])?;
+                same_shape("v", axes, v.shape(), [batch, kv_heads, keys, value_dim])?;
+                (kv_heads, keys, value_dim)
+            }
+            Source::Scaled { k, v } => {
                 let [_, kv_heads, keys, _] = k.shape();
                 let value_dim = v.shape()[3];
                 same_shape("k", axes, k.shape(), [batch, kv_heads, keys, dim])?;
@@ -310,11 +358,15 @@ impl<'a> Attention<'a> {
         Ok(())
     }
 
-    fn values_output(&mut self, sizes: &Sizes, out: &mut TensorMut<'_>) -> Result<Output> {
+    fn values_output<T: Number>(
+        &mut self,
+        sizes: &Sizes,
+        out: &mut TensorMut<'_, T>,
+    ) -> Result<Output> {
         let wanted = [sizes.batch, sizes.heads, sizes.queries, sizes.value_dim];
         same_shape("out", ["batch", "heads", "tokens", "dim"], out.shape(), wanted)?;
         let lse = lse_pointer(&mut self.lse, row_count(sizes.scores())?)?;
-        Ok(Output::Values { out: out.as_mut_ptr(), strides: out.strides(), lse })
+        Ok(Output::Values { out: NumbersMut::at(out.as_mut_ptr()), strides: out.strides(), lse })
     }
 
     fn kernel<'p>(
@@ -344,13 +396,18 @@ impl<'a> Attention<'a> {
                 Some(ScoresCopy { data: scores.as_mut_ptr(), strides: scores.strides(), stage })
             }
         };
-        let grid = |view: TensorRef<'_>| Grid { data: view.as_ptr(), strides: view.strides() };
         let (k, v) = match self.source {
-            Source::Tensors { k, v } => (Tokens::Strided(grid(k)), Tokens::Strided(grid(v))),
-            Source::Paged(kv) => kv.tokens(),
+            Source::Tensors { k, v } => (Data::Numbers(k.tensor()), Data::Numbers(v.tensor())),
+            Source::Scaled { k, v } => (k.data(), v.data()),
+            Source::Paged(kv) => kv.data(),
         };
+        let pages = match self.source {
+            Source::Paged(kv) => Some(kv.pages()),
+            _ => None,
+        };
+        let (k, v) = (Tokens { data: k, pages }, Tokens { data: v, pages });
         let sinks = self.scoring.sinks.unwrap_or(&[]);
-        let q = grid(self.q);
+        let q = self.q.tensor();
         Ok(kernel::Attention {
             batch,
             heads,

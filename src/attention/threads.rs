@@ -1,7 +1,6 @@
 //! Attention on a rayon pool: groups of query rows in parts or, where they are too few for the
 //! threads, the keys in parts.
 
-use masktile_kernels::attention::{self as kernel};
 use masktile_kernels::gemm::split;
 use masktile_kernels::mask::Plan;
 use rayon::prelude::*;
@@ -10,6 +9,7 @@ use super::{Attention, KEY_BLOCK, KeyBlocks, Merge, Scoring, Sizes, Source, key_
 use crate::Result;
 use crate::error::same_shape;
 use crate::isa;
+use crate::number::{AnyTensor, Number, kernel_of};
 use crate::view::{TensorMut, TensorRef};
 use crate::workspace::{Scratch, Workspace, run_parts, with_kept};
 
@@ -19,8 +19,8 @@ const WORTH_A_THREAD: usize = 2 << 20;
 /// Some of the keys, and where their blocks go.
 struct KeyPart<'a> {
     first: usize,
-    k: TensorRef<'a>,
-    v: TensorRef<'a>,
+    k: AnyTensor<'a>,
+    v: AnyTensor<'a>,
     blocks: &'a mut [f32],
 }
 
@@ -31,7 +31,7 @@ impl Attention<'_> {
     ///
     /// # Errors
     /// As [`Attention::run`].
-    pub fn run_rayon(self, out: &mut TensorMut<'_>) -> Result<()> {
+    pub fn run_rayon<T: Number>(self, out: &mut TensorMut<'_, T>) -> Result<()> {
         let sizes = self.sizes()?;
         let threads = rayon::current_num_threads();
         // More parts than threads: with a causal mask the later ones have more to do.
@@ -44,19 +44,24 @@ impl Attention<'_> {
         }
     }
 
-    fn run_over_rows(mut self, sizes: &Sizes, parts: usize, out: &mut TensorMut<'_>) -> Result<()> {
+    fn run_over_rows<T: Number>(
+        mut self,
+        sizes: &Sizes,
+        parts: usize,
+        out: &mut TensorMut<'_, T>,
+    ) -> Result<()> {
         let mut plan = Plan::EMPTY;
         self.add_to_plan(sizes, &mut plan)?;
         let isa = isa::or_current(self.isa)?;
         let output = self.values_output(sizes, out)?;
         let attention = self.kernel(sizes, &plan, output)?;
-        let units = attention.units();
+        let (units, run) = (attention.units(), self.chosen(kernel_of::<T>()));
         let parts = parts.clamp(1, units.max(1));
         run_parts(parts, sizes.workspace_len(), |index, workspace| {
             let at = |i: usize| split(units, i, parts);
             let workspace = workspace.as_mut_ptr();
             // SAFETY: as in `run_all`; units are disjoint in the outputs, each part has a workspace.
-            unsafe { kernel::attention(isa, &attention, at(index), at(index + 1), workspace) };
+            unsafe { run(isa, &attention, at(index), at(index + 1), workspace) };
         })
     }
 
@@ -70,7 +75,12 @@ impl Attention<'_> {
             && cfg!(feature = "scores")
     }
 
-    fn run_over_keys(mut self, sizes: &Sizes, parts: usize, out: &mut TensorMut<'_>) -> Result<()> {
+    fn run_over_keys<T: Number>(
+        mut self,
+        sizes: &Sizes,
+        parts: usize,
+        out: &mut TensorMut<'_, T>,
+    ) -> Result<()> {
         let Source::Tensors { k, v } = self.source else {
             return self.run_over_rows(sizes, parts, out);
         };
@@ -83,13 +93,15 @@ impl Attention<'_> {
         let at = |i: usize| (split(count, i, parts) * KEY_BLOCK).min(sizes.keys);
 
         let mut memory = Workspace::new();
-        let mut rest = memory.floats(len(sizes.keys))?;
+        let values = rows * sizes.value_dim;
+        let (merged, mut rest) =
+            memory.floats(values.saturating_add(len(sizes.keys)))?.split_at_mut(values);
         let mut pieces = Vec::with_capacity(parts);
         for i in 0..parts {
             let (first, keys) = (at(i), at(i + 1) - at(i));
             let (blocks, behind) = rest.split_at_mut(len(keys));
             rest = behind;
-            let (k, v) = (k.narrow(2, first, keys)?, v.narrow(2, first, keys)?);
+            let (k, v) = (k.tokens(first, keys), v.tokens(first, keys));
             pieces.push(KeyPart { first, k, v, blocks });
         }
         let this = &self;
@@ -112,8 +124,28 @@ impl Attention<'_> {
             .collect();
         let mut merge = Merge::blocks(&blocks);
         (merge.sinks, merge.lse, merge.isa) = (self.scoring.sinks, self.lse.take(), self.isa);
-        merge.run(out)
+        merge.run(&mut TensorMut::new(merged, wanted)?)?;
+        write_rounded(merged, out)
     }
+}
+
+/// Contiguous floats to an output of the same shape, each rounded once.
+fn write_rounded<T: Number>(floats: &[f32], out: &mut TensorMut<'_, T>) -> Result<()> {
+    let shape = out.shape();
+    let floats = TensorRef::new(floats, shape)?;
+    for index in positions(shape) {
+        if let (Some(place), Some(float)) = (out.get_mut(index), floats.get(index)) {
+            *place = T::from_f32(*float);
+        }
+    }
+    Ok(())
+}
+
+fn positions([batch, heads, tokens, dim]: [usize; 4]) -> impl Iterator<Item = [usize; 4]> {
+    (0..batch).flat_map(move |b| {
+        (0..heads)
+            .flat_map(move |h| (0..tokens).flat_map(move |t| (0..dim).map(move |d| [b, h, t, d])))
+    })
 }
 
 impl Sizes {

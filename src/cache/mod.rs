@@ -5,20 +5,28 @@
 //! | [`KvCache`] | batch x kv_heads x capacity x dim | one for all batches |
 //! | [`RaggedCache`] | the same | one for each batch |
 //! | [`PagedCache`] | pages x kv_heads x page length x dim, found by a table | one for each batch |
+//! | [`ScaledCache`] | as [`KvCache`], of eight bits with a scale for each token and head | one for all batches |
+//!
+//! The first three hold f32, f16 or bf16, whatever is appended. Attention over a cache has the bits of
+//! attention over f32 copies of what it holds.
 //!
 //! Each has `attend`, an attention of the cache's last tokens whose causal mask is aligned at the
 //! **bottom right**: the last query of a batch sees the last of its keys. (Aligned at the top left a
 //! decode step would see key 0 alone.)
 
 mod paged;
+mod scaled;
 
 #[doc(inline)]
 pub use paged::{PagedCache, PagedKv};
+#[doc(inline)]
+pub use scaled::{ScaledCache, ScaledTokens};
 
 use crate::Result;
 use crate::attention::Attention;
 use crate::error::{Error, ErrorKind, same};
 use crate::mask::Causal;
+use crate::number::Number;
 use crate::view::{TensorMut, TensorRef, copy};
 
 /// A cache of keys and values over memory of the caller's: batch x kv_heads x capacity x dim,
@@ -42,19 +50,19 @@ use crate::view::{TensorMut, TensorRef, copy};
 /// # Ok::<(), masktile::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct KvCache<'a> {
-    keys: TensorMut<'a>,
-    values: TensorMut<'a>,
+pub struct KvCache<'a, T = f32> {
+    keys: TensorMut<'a, T>,
+    values: TensorMut<'a, T>,
     len: usize,
 }
 
-impl<'a> KvCache<'a> {
+impl<'a, T: Number> KvCache<'a, T> {
     /// An empty cache: `keys` is batch x kv_heads x capacity x dim, `values` the same with its
     /// own last axis.
     ///
     /// # Errors
     /// If the two do not fit.
-    pub fn new(keys: TensorMut<'a>, values: TensorMut<'a>) -> Result<Self> {
+    pub fn new(keys: TensorMut<'a, T>, values: TensorMut<'a, T>) -> Result<Self> {
         let axes = ["batch", "heads", "capacity"];
         for ((given, wanted), what) in values.shape().into_iter().zip(keys.shape()).zip(axes) {
             same("values", what, given, wanted)?;
@@ -82,14 +90,18 @@ impl<'a> KvCache<'a> {
         self.len = self.len.min(len);
     }
 
-    /// Appends one or more tokens: batch x kv_heads x tokens x dim.
+    /// Appends one or more tokens: batch x kv_heads x tokens x dim, rounded to the cache's type.
     ///
     /// # Errors
     /// If the shapes do not fit, or there is no room for all of them; the cache is unchanged then.
-    pub fn append(&mut self, keys: TensorRef<'_>, values: TensorRef<'_>) -> Result<()> {
+    pub fn append<F: Number>(
+        &mut self,
+        keys: TensorRef<'_, F>,
+        values: TensorRef<'_, F>,
+    ) -> Result<()> {
         let tokens = keys.shape()[2];
         let [batch, ..] = self.keys.shape();
-        fits(keys, values, batch, [&self.keys, &self.values])?;
+        fits([keys.shape(), values.shape()], batch, [self.keys.shape(), self.values.shape()])?;
         let (given, limit) = (tokens, self.capacity() - self.len);
         if given > limit {
             let kind = ErrorKind::TooLarge { what: "tokens", given, limit };
@@ -104,40 +116,35 @@ impl<'a> KvCache<'a> {
     /// Attention of `q`, the last tokens of the cache, over all that it holds:
     /// [`Causal::bottom_right`]. Another mask takes its place; compose it with that one where
     /// both are meant.
-    pub fn attend<'v>(&'v self, q: TensorRef<'v>) -> Attention<'v> {
+    pub fn attend<'v, Q: Number>(&'v self, q: TensorRef<'v, Q>) -> Attention<'v> {
         Attention::new(q, self.keys(), self.values()).mask(Causal::bottom_right())
     }
 
     /// The keys so far: batch x kv_heads x len x dim.
-    pub fn keys(&self) -> TensorRef<'_> {
+    pub fn keys(&self) -> TensorRef<'_, T> {
         first_tokens(&self.keys, self.len)
     }
 
     /// The values so far: batch x kv_heads x len x value_dim.
-    pub fn values(&self) -> TensorRef<'_> {
+    pub fn values(&self) -> TensorRef<'_, T> {
         first_tokens(&self.values, self.len)
     }
 }
 
-fn first_tokens<'v>(view: &'v TensorMut<'_>, len: usize) -> TensorRef<'v> {
+fn first_tokens<'v, T>(view: &'v TensorMut<'_, T>, len: usize) -> TensorRef<'v, T> {
     // `len` never exceeds the axis.
     view.as_ref().narrow(2, 0, len).unwrap_or(view.as_ref())
 }
 
 /// An error unless keys and values are `batch` x heads x tokens x dim as a cache's are.
-fn fits(
-    keys: TensorRef<'_>,
-    values: TensorRef<'_>,
-    batch: usize,
-    caches: [&TensorMut<'_>; 2],
-) -> Result<()> {
-    let tokens = keys.shape()[2];
-    for ((argument, given), cache) in [("keys", keys), ("values", values)].into_iter().zip(caches) {
-        let ([given_batch, heads, given_tokens, dim], wanted) = (given.shape(), cache.shape());
+fn fits(given: [[usize; 4]; 2], batch: usize, caches: [[usize; 4]; 2]) -> Result<()> {
+    let tokens = given[0][2];
+    for ((argument, given), cache) in ["keys", "values"].into_iter().zip(given).zip(caches) {
+        let [given_batch, heads, given_tokens, dim] = given;
         same(argument, "batch", given_batch, batch)?;
-        same(argument, "heads", heads, wanted[1])?;
+        same(argument, "heads", heads, cache[1])?;
         same(argument, "tokens", given_tokens, tokens)?;
-        same(argument, "dim", dim, wanted[3])?;
+        same(argument, "dim", dim, cache[3])?;
     }
     Ok(())
 }
@@ -179,20 +186,20 @@ fn counts_fit(counts: &[usize], lengths: &[usize], tokens: usize, capacity: usiz
 /// # Ok::<(), masktile::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct RaggedCache<'a> {
-    keys: TensorMut<'a>,
-    values: TensorMut<'a>,
+pub struct RaggedCache<'a, T = f32> {
+    keys: TensorMut<'a, T>,
+    values: TensorMut<'a, T>,
     lengths: &'a mut [usize],
 }
 
-impl<'a> RaggedCache<'a> {
+impl<'a, T: Number> RaggedCache<'a, T> {
     /// A cache that holds `lengths[b]` tokens of each batch `b`; zeros for an empty one.
     ///
     /// # Errors
     /// If keys and values do not fit, or a length is over the capacity.
     pub fn new(
-        keys: TensorMut<'a>,
-        values: TensorMut<'a>,
+        keys: TensorMut<'a, T>,
+        values: TensorMut<'a, T>,
         lengths: &'a mut [usize],
     ) -> Result<Self> {
         let KvCache { keys, values, .. } = KvCache::new(keys, values)?;
@@ -211,18 +218,18 @@ impl<'a> RaggedCache<'a> {
     }
 
     /// Appends the first `counts[b]` tokens of each batch `b` of keys and values, batch x kv_heads
-    /// x tokens x dim.
+    /// x tokens x dim, rounded to the cache's type.
     ///
     /// # Errors
     /// If the shapes do not fit, or there is no room; the cache is unchanged then.
-    pub fn append(
+    pub fn append<F: Number>(
         &mut self,
-        keys: TensorRef<'_>,
-        values: TensorRef<'_>,
+        keys: TensorRef<'_, F>,
+        values: TensorRef<'_, F>,
         counts: &[usize],
     ) -> Result<()> {
         let [batch, _, capacity, _] = self.keys.shape();
-        fits(keys, values, batch, [&self.keys, &self.values])?;
+        fits([keys.shape(), values.shape()], batch, [self.keys.shape(), self.values.shape()])?;
         counts_fit(counts, self.lengths, keys.shape()[2], capacity)?;
         for (b, (length, count)) in self.lengths.iter_mut().zip(counts).enumerate() {
             for (from, to) in [(keys, &mut self.keys), (values, &mut self.values)] {
@@ -240,7 +247,7 @@ impl<'a> RaggedCache<'a> {
     ///
     /// # Errors
     /// None: the cache has as many tokens as its longest batch.
-    pub fn attend<'v>(&'v self, q: TensorRef<'v>) -> Result<Attention<'v>> {
+    pub fn attend<'v, Q: Number>(&'v self, q: TensorRef<'v, Q>) -> Result<Attention<'v>> {
         let longest = self.lengths.iter().max().copied().unwrap_or(0);
         let keys = self.keys.as_ref().narrow(2, 0, longest)?;
         let values = self.values.as_ref().narrow(2, 0, longest)?;

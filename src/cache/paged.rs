@@ -3,7 +3,7 @@
 
 use core::num::NonZeroUsize;
 
-use masktile_kernels::attention::Tokens;
+use masktile_kernels::attention::{Data, Pages};
 use masktile_kernels::mask::Grid;
 
 use super::{counts_fit, fits};
@@ -11,6 +11,7 @@ use crate::Result;
 use crate::attention::Attention;
 use crate::error::{Error, ErrorKind, same};
 use crate::mask::Causal;
+use crate::number::{AnyTensor, AttentionKernel, Number};
 use crate::view::{TensorMut, TensorRef, View, copy};
 
 /// Keys and values in pages, to read: token `t` of batch `b` is token `t mod n` of page
@@ -32,8 +33,8 @@ use crate::view::{TensorMut, TensorRef, View, copy};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PagedKv<'a> {
-    keys: TensorRef<'a>,
-    values: TensorRef<'a>,
+    keys: AnyTensor<'a>,
+    values: AnyTensor<'a>,
     table: View<'a, u32, 2>,
     lengths: &'a [usize],
     page: NonZeroUsize,
@@ -46,13 +47,14 @@ impl<'a> PagedKv<'a> {
     ///
     /// # Errors
     /// If sizes do not fit, or the table names a page that is not there.
-    pub fn new(
-        keys: TensorRef<'a>,
-        values: TensorRef<'a>,
+    pub fn new<K: Number, V: Number>(
+        keys: TensorRef<'a, K>,
+        values: TensorRef<'a, V>,
         table: View<'a, u32, 2>,
         lengths: &'a [usize],
     ) -> Result<Self> {
         let page = check(keys.shape(), values.shape(), table, lengths)?;
+        let (keys, values) = (AnyTensor::of(keys), AnyTensor::of(values));
         Ok(PagedKv { keys, values, table, lengths, page })
     }
 
@@ -60,7 +62,7 @@ impl<'a> PagedKv<'a> {
     /// [`Causal::ending_at`] the lengths. Another mask takes its place; compose it with that one
     /// where both are meant. The mask speaks of as many keys as the longest batch has; those
     /// behind a batch's length are masked whatever it says.
-    pub fn attend(self, q: TensorRef<'a>) -> Attention<'a> {
+    pub fn attend<Q: Number>(self, q: TensorRef<'a, Q>) -> Attention<'a> {
         Attention::paged(q, self).mask(Causal::ending_at(self.lengths))
     }
 
@@ -81,14 +83,20 @@ impl<'a> PagedKv<'a> {
     }
 
     /// Keys and values as kernels read them.
-    pub(crate) fn tokens(&self) -> (Tokens, Tokens) {
+    pub(crate) fn data(&self) -> (Data, Data) {
+        (Data::Numbers(self.keys.tensor()), Data::Numbers(self.values.tensor()))
+    }
+
+    /// Where their pages are.
+    pub(crate) fn pages(&self) -> Pages {
         let [batch, page] = self.table.strides();
         let table = Grid { data: self.table.as_ptr(), strides: [batch, 0, 0, page] };
-        let paged = |view: TensorRef<'_>| {
-            let pages = Grid { data: view.as_ptr(), strides: view.strides() };
-            Tokens::Paged { pages, table, len: self.page }
-        };
-        (paged(self.keys), paged(self.values))
+        Pages { table, len: self.page }
+    }
+
+    /// The kernel that they take, where that is not the one of f32.
+    pub(crate) fn kernel(&self) -> Option<AttentionKernel> {
+        self.keys.kernel().or(self.values.kernel())
     }
 }
 
@@ -131,21 +139,21 @@ fn check(
 /// Keys and values in pages, to append to. Which pages a sequence gets is the engine's business: it
 /// writes the table before it appends.
 #[derive(Debug)]
-pub struct PagedCache<'a> {
-    keys: TensorMut<'a>,
-    values: TensorMut<'a>,
+pub struct PagedCache<'a, T = f32> {
+    keys: TensorMut<'a, T>,
+    values: TensorMut<'a, T>,
     table: View<'a, u32, 2>,
     lengths: &'a mut [usize],
 }
 
-impl<'a> PagedCache<'a> {
+impl<'a, T: Number> PagedCache<'a, T> {
     /// As [`PagedKv::new`], with `lengths[b]` tokens of each batch `b` so far.
     ///
     /// # Errors
     /// As [`PagedKv::new`].
     pub fn new(
-        keys: TensorMut<'a>,
-        values: TensorMut<'a>,
+        keys: TensorMut<'a, T>,
+        values: TensorMut<'a, T>,
         table: View<'a, u32, 2>,
         lengths: &'a mut [usize],
     ) -> Result<Self> {
@@ -154,7 +162,7 @@ impl<'a> PagedCache<'a> {
     }
 
     /// Appends the first `counts[b]` tokens of each batch `b` of keys and values, batch x kv_heads
-    /// x tokens x dim, to the pages that the table names.
+    /// x tokens x dim, to the pages that the table names; in the cache's type.
     ///
     /// ```
     /// use masktile::{TensorMut, TensorRef, View, cache::PagedCache};
@@ -176,15 +184,15 @@ impl<'a> PagedCache<'a> {
     /// # Errors
     /// If the shapes do not fit, there is no room, or the table names a page that is not there; the
     /// cache is unchanged then.
-    pub fn append(
+    pub fn append<F: Number>(
         &mut self,
-        keys: TensorRef<'_>,
-        values: TensorRef<'_>,
+        keys: TensorRef<'_, F>,
+        values: TensorRef<'_, F>,
         counts: &[usize],
     ) -> Result<()> {
         let [batch, columns] = self.table.shape();
         let [_, _, page, _] = self.keys.shape();
-        fits(keys, values, batch, [&self.keys, &self.values])?;
+        fits([keys.shape(), values.shape()], batch, [self.keys.shape(), self.values.shape()])?;
         let room = columns.saturating_mul(page);
         counts_fit(counts, self.lengths, keys.shape()[2], room)?;
         for (b, (length, count)) in self.lengths.iter().zip(counts).enumerate() {

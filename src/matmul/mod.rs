@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 pub use job::Part;
 use job::{Job, Kernel};
 use masktile_kernels::gemm::{self, Each, Epilogue, Gemm, Operand, Right as Weight};
-use masktile_kernels::{Dtype, Numbers, NumbersMut};
+use masktile_kernels::{Numbers, NumbersMut};
 
 #[doc(inline)]
 pub use masktile_kernels::gemm::Activation;
@@ -16,7 +16,7 @@ pub use masktile_kernels::gemm::Activation;
 use crate::Result;
 use crate::error::{Error, ErrorKind, same, same_shape};
 use crate::isa::{self, Isa};
-use crate::number::Number;
+use crate::number::{Number, is_f32};
 use crate::packed::PackedB;
 use crate::quantised::Quantised;
 use crate::view::{View, ViewMut};
@@ -404,10 +404,6 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
 
 fn kernel<A: Number, B: Number>() -> Kernel {
     if const { is_f32::<A>() && is_f32::<B>() } { gemm::gemm } else { gemm::gemm_mixed }
-}
-
-const fn is_f32<T: Number>() -> bool {
-    matches!(T::DTYPE, Dtype::F32)
 }
 
 /// The sizes or strides of rows and columns.

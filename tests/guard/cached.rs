@@ -3,8 +3,8 @@
 use masktile::attention::{
     KEY_BLOCK, KeyBlocks, Merge, PartialOutput, key_blocks_len, workspace_len,
 };
-use masktile::cache::{PagedCache, PagedKv, RaggedCache};
-use masktile::{Attention, TensorRef, View};
+use masktile::cache::{PagedCache, PagedKv, RaggedCache, ScaledTokens};
+use masktile::{Attention, TensorRef, View, bf16, f16};
 
 use super::common::{Numbers, thinned};
 use super::{Input, Lie, Output, against_both};
@@ -33,6 +33,51 @@ fn attention_over_pages() {
                     let mut workspace = vec![f32::NAN; len];
                     let attention = kv.attend(q.view()).isa(isa);
                     attention.run(&mut out.view(), &mut workspace[..]).unwrap();
+                    out.elements(case)
+                });
+            }
+        }
+    });
+}
+
+/// Keys and values of halves and of eight bits, each ending where its memory ends.
+#[test]
+fn attention_over_fewer_bits() {
+    against_both("attention over fewer bits", |tally| {
+        for keys in thinned(1..=35) {
+            let (dim, value_dim, queries) = (keys % 20 + 1, keys % 37 + 1, keys % 3 + 1);
+            let mut numbers = Numbers::new(keys as u64);
+            let q = numbers.many(2 * queries * dim);
+            let q = TensorRef::new(&q, [1, 2, queries, dim]).unwrap();
+            let k: Box<[f16]> = numbers.many(keys * dim).into_iter().map(f16::from_f32).collect();
+            let v: Box<[bf16]> =
+                numbers.many(keys * value_dim).into_iter().map(bf16::from_f32).collect();
+            let codes = |n: usize| -> Box<[i8]> { (0..n).map(|i| (i * 37) as i8).collect() };
+            let (key_codes, value_codes) = (codes(keys * dim), codes(keys * value_dim));
+            let scales: Box<[f32]> = numbers.many(keys).into();
+            let (k_shape, v_shape) = ([1, 1, keys, dim], [1, 1, keys, value_dim]);
+            let scaled = |codes, shape| {
+                let scales = View::new(&scales, [1, 1, keys]).unwrap();
+                ScaledTokens::new(TensorRef::new(codes, shape).unwrap(), scales).unwrap()
+            };
+            for is_scaled in [false, true] {
+                let case = format_args!("{keys} keys, scaled {is_scaled}");
+                tally.each_isa(case, |isa, case| {
+                    let attention = if is_scaled {
+                        Attention::scaled(
+                            q,
+                            scaled(&key_codes, k_shape),
+                            scaled(&value_codes, v_shape),
+                        )
+                    } else {
+                        let k = TensorRef::new(&k, k_shape).unwrap();
+                        Attention::new(q, k, TensorRef::new(&v, v_shape).unwrap())
+                    };
+                    let shape = [1, 2, queries, value_dim];
+                    let mut out = Output::new(shape, Lie::Gaps.strides(shape));
+                    let len = workspace_len(2 * queries, keys, dim, value_dim);
+                    let mut workspace = vec![f32::NAN; len];
+                    attention.isa(isa).run(&mut out.view(), &mut workspace[..]).unwrap();
                     out.elements(case)
                 });
             }

@@ -8,8 +8,8 @@ use crate::row::{Cells, Run, exp_pass, fill, max_pass};
 use crate::score::{Line, Stage, score_pass};
 use crate::simd::{LANES, Op, Simd};
 
-/// Query rows that walk the key blocks together.
-pub(super) struct Group<'a, S> {
+/// Query rows that walk the key blocks together. Where not `MIXED` all is of f32.
+pub(super) struct Group<'a, S, const MIXED: bool> {
     pub s: S,
     pub x: &'a Attention<'a>,
     pub layout: Layout,
@@ -57,7 +57,7 @@ impl Block {
 
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
 // `Layout`, offsets into operands name elements inside the sizes.
-impl<S: Simd> Group<'_, S> {
+impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn at(&self, offset: usize) -> *mut f32 {
         self.workspace.wrapping_add(offset)
@@ -175,7 +175,7 @@ impl<S: Simd> Group<'_, S> {
                     continue;
                 }
                 self.pack_keys(block);
-                if self.x.v.strides().1 != 1 {
+                if !self.x.v.lie_as_rows::<MIXED>() {
                     self.pack_values(block);
                 }
                 for first in (0..self.rows).step_by(S::MR) {
@@ -420,8 +420,8 @@ impl<S: Simd> Group<'_, S> {
 }
 
 /// [`Group::repair_row`] in a function of its own, off the usual path.
-struct Repair<'a, S> {
-    group: &'a Group<'a, S>,
+struct Repair<'a, S, const MIXED: bool> {
+    group: &'a Group<'a, S, MIXED>,
     block: Block,
     run: Run,
     first: usize,
@@ -429,7 +429,7 @@ struct Repair<'a, S> {
     weighted: *mut f32,
 }
 
-impl<T: Simd> Op for Repair<'_, T> {
+impl<T: Simd, const MIXED: bool> Op for Repair<'_, T, MIXED> {
     type Out = ();
     #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, _: S) {

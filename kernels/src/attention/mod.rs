@@ -1,4 +1,4 @@
-//! Masked attention, f32: `out = softmax(s) V` for each batch and head, with the scores `s` of
+//! Masked attention: `out = softmax(s) V` for each batch and head, with the scores `s` of
 //! [`crate::score`] from `Q K^T`: Q queries x dim, K keys x dim, V keys x value_dim.
 //!
 //! Method: T. Dao et al., *FlashAttention*, 2022 (after M. Milakov and N. Gimelshein, *Online
@@ -16,18 +16,19 @@ mod group;
 mod merge;
 mod output;
 mod pack;
+mod scaled;
 mod tokens;
 
 use crate::gemm::{MAX_MR, MAX_NR, min};
 use crate::isa::{Isa, run};
-use crate::mask::Grid;
+use crate::number::NumbersMut;
 use crate::score::{ALL, Rule, Stage};
 use crate::simd::{LANES, Op, Simd};
 use group::Group;
 pub use merge::{
     Blocks, BlocksOf, MergeBlocks, MergeOutputs, OutputOf, merge_blocks, merge_outputs,
 };
-pub use tokens::Tokens;
+pub use tokens::{Data, Pages, Tensor, Tokens};
 
 /// Keys of a block. Part of the numbers' contract: another length gives other roundings.
 pub const KEY_BLOCK: usize = 256;
@@ -97,7 +98,7 @@ pub struct Attention<'a> {
     pub first_key: usize,
     pub dim: usize,
     pub value_dim: usize,
-    pub q: Grid<f32>,
+    pub q: Tensor,
     pub k: Tokens,
     pub v: Tokens,
     pub rule: Rule<'a>,
@@ -112,7 +113,7 @@ pub struct Attention<'a> {
 #[allow(missing_docs)]
 pub enum Output {
     Values {
-        out: *mut f32,
+        out: NumbersMut,
         strides: [usize; 4],
         /// `batch * heads * queries` numbers for the log-sum-exp of each row, or null.
         lse: *mut f32,
@@ -170,7 +171,8 @@ impl Attention<'_> {
     }
 }
 
-/// Computes the units `first..end` of [`Attention::units`].
+/// Computes the units `first..end` of [`Attention::units`], of an attention of f32 alone. A program
+/// that has no others need not hold what [`attention_mixed`] takes.
 ///
 /// # Safety
 /// Every element that the sizes and strides name is valid: of q, k, v and the plan's grids for
@@ -185,17 +187,31 @@ pub unsafe fn attention(
     end: usize,
     workspace: *mut f32,
 ) {
-    run(isa, Units { attention, first, end, workspace });
+    run(isa, Units::<false> { attention, first, end, workspace });
 }
 
-struct Units<'a> {
+/// The same of an attention of any types.
+///
+/// # Safety
+/// As [`attention`].
+pub unsafe fn attention_mixed(
+    isa: Isa,
+    attention: &Attention<'_>,
+    first: usize,
+    end: usize,
+    workspace: *mut f32,
+) {
+    run(isa, Units::<true> { attention, first, end, workspace });
+}
+
+struct Units<'a, const MIXED: bool> {
     attention: &'a Attention<'a>,
     first: usize,
     end: usize,
     workspace: *mut f32,
 }
 
-impl Op for Units<'_> {
+impl<const MIXED: bool> Op for Units<'_, MIXED> {
     type Out = ();
     #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
@@ -212,7 +228,7 @@ impl Op for Units<'_> {
                 return;
             };
             let first = group * GROUP;
-            let group = Group {
+            let group = Group::<S, MIXED> {
                 s,
                 x,
                 layout: Layout::new(x.rows(), x.keys, x.dim, x.value_dim),

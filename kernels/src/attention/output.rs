@@ -3,14 +3,14 @@
 use super::group::Group;
 use super::merge::{Blocks, Finished};
 use super::{KEY_BLOCK, Layout, Output, ScoresCopy};
-use crate::gemm::{min, store_strided};
+use crate::gemm::{min, store_any};
 use crate::mask::Grid;
 use crate::row::{Cells, Run, Total, divide_pass, exp_pass, fill, nan_pass};
 use crate::score::ALL;
 use crate::simd::Simd;
 
 // SAFETY of the methods below: as those of `Group` beside it.
-impl<S: Simd> Group<'_, S> {
+impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// Every output as if nothing were kept.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn begin(&self) {
@@ -44,7 +44,8 @@ impl<S: Simd> Group<'_, S> {
         let (s, x, l) = (self.s, self.x, &self.layout);
         let Output::Values { out, strides, lse } = x.out else { return };
         let at = self.position(r);
-        let out = Grid { data: out.cast_const(), strides };
+        let [batch, head, query, _] = strides;
+        let out = out.skip(at.batch * batch + at.head * head + at.query * query);
         // SAFETY: the impl block's.
         unsafe {
             let (max, sum) = (self.at(l.max + r).read(), self.at(l.sum + r).read());
@@ -53,7 +54,7 @@ impl<S: Simd> Group<'_, S> {
             for c in (0..x.value_dim).step_by(S::LANES) {
                 let v = end.values(s, s.load(self.at(l.acc + r * l.width + c)));
                 let n = min(S::LANES, x.value_dim - c);
-                store_strided(s, out.at(at, c).cast_mut(), strides[3], n, v);
+                store_any::<S, MIXED>(s, out.skip(c * strides[3]), strides[3], n, v);
             }
             if ALL && !lse.is_null() {
                 lse.wrapping_add(self.index(at)).write(end.log_sum_exp());

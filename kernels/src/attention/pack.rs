@@ -1,12 +1,15 @@
 //! What a group of query rows packs, and where the values lie.
 
 use super::group::{Block, Group};
-use crate::gemm::{B, Packed, Panel, min, pack_panel};
+use super::scaled::{PackKeys, PackValues, ScaledTokens};
+use super::tokens::{Data, Tokens};
+use crate::gemm::{B, Packed, Panel, min, pack_any};
+use crate::mask::Row;
 use crate::simd::Simd;
 
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
 // `Layout`, offsets into operands name elements inside the sizes.
-impl<S: Simd> Group<'_, S> {
+impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// Tiles of rows, each packed as the product's operand A. A tile may hold the end of one
     /// head and the beginning of the next.
     #[cfg_attr(vectors, inline(always))]
@@ -30,7 +33,7 @@ impl<S: Simd> Group<'_, S> {
                 };
                 let packed = Packed { out: tile.wrapping_add(r), stride: rows, padded: width };
                 // SAFETY: the impl block's.
-                unsafe { pack_panel(self.s, &panel, packed) };
+                unsafe { pack_any::<S, MIXED>(self.s, &panel, packed) };
                 r += width;
             }
         }
@@ -40,53 +43,69 @@ impl<S: Simd> Group<'_, S> {
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_keys(&self, block: Block) {
         let nr = S::NV * S::LANES;
-        let (across, along) = self.x.k.strides();
+        let depth = self.x.dim;
         for first in (block.first / nr * nr..block.end).step_by(nr) {
             if !block.has(first, nr) {
                 continue;
             }
-            let out = self.at(self.layout.keys + first * self.x.dim);
+            let out = self.at(self.layout.keys + first * depth);
             let width = min(nr, block.end - first);
-            let mut packed = 0;
-            while packed < width {
+            let mut done = 0;
+            while done < width {
                 // SAFETY: the impl block's.
                 unsafe {
-                    let token = block.start + first + packed;
-                    let (source, here) = self.x.k.piece(self.batch, self.kv_head, token);
-                    let width = min(width - packed, here);
-                    let depth = self.x.dim;
-                    let panel = Panel { source, across, along, width, depth, scale: 1.0, ahead: 0 };
-                    let out = out.wrapping_add(packed);
-                    pack_panel(self.s, &panel, Packed { out, stride: nr, padded: nr - packed });
-                    packed += width;
+                    let token = block.start + first + done;
+                    let (row, here) = self.x.k.piece(self.batch, self.kv_head, token);
+                    let tokens = min(width - done, here);
+                    let out = out.wrapping_add(done);
+                    let packed = Packed { out, stride: nr, padded: nr - done };
+                    match self.x.k.data {
+                        Data::Numbers(keys) => {
+                            let (across, along) = self.x.k.strides();
+                            let (source, width) = (keys.at(row, 0), tokens);
+                            let panel =
+                                Panel { source, across, along, width, depth, scale: 1.0, ahead: 0 };
+                            pack_any::<S, MIXED>(self.s, &panel, packed);
+                        }
+                        Data::Scaled { .. } => {
+                            if let Some(keys) = scaled::<MIXED>(&self.x.k, row, tokens, depth) {
+                                self.s.run(PackKeys(keys, packed));
+                            }
+                        }
+                    }
+                    done += tokens;
                 }
             }
         }
     }
 
-    /// The block's kept values, rows as in the block, where their columns are not contiguous.
+    /// The block's kept values, rows as in the block, where no tile can read them as they lie.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_values(&self, block: Block) {
-        let (along, across) = self.x.v.strides();
-        let width = self.layout.width;
+        let (stride, width) = (self.layout.width, self.x.value_dim);
         let mut key = block.first;
         while key < block.end {
             // SAFETY: the impl block's.
             unsafe {
-                let (source, here) = self.x.v.piece(self.batch, self.kv_head, block.start + key);
-                let depth = min(block.end - key, here);
-                let panel = Panel {
-                    source,
-                    across,
-                    along,
-                    width: self.x.value_dim,
-                    depth,
-                    scale: 1.0,
-                    ahead: 0,
-                };
-                let out = self.at(self.layout.values + key * width);
-                pack_panel(self.s, &panel, Packed { out, stride: width, padded: width });
-                key += depth;
+                let (row, here) = self.x.v.piece(self.batch, self.kv_head, block.start + key);
+                let tokens = min(block.end - key, here);
+                let out = self.at(self.layout.values + key * stride);
+                let packed = Packed { out, stride, padded: stride };
+                match self.x.v.data {
+                    Data::Numbers(values) => {
+                        let (along, across) = self.x.v.strides();
+                        let (source, depth) = (values.at(row, 0), tokens);
+                        let panel =
+                            Panel { source, across, along, width, depth, scale: 1.0, ahead: 0 };
+                        pack_any::<S, MIXED>(self.s, &panel, packed);
+                    }
+                    Data::Scaled { .. } => {
+                        if let Some(values) = scaled::<MIXED>(&self.x.v, row, tokens, width) {
+                            self.s.run(PackValues(values, packed));
+                        }
+                    }
+                }
+                key += tokens;
             }
         }
     }
@@ -95,20 +114,46 @@ impl<S: Simd> Group<'_, S> {
     /// on lie alike.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn values(&self, block: Block, key: usize) -> (*const f32, usize) {
-        if self.x.v.strides().1 != 1 {
-            let packed = self.at(self.layout.values + key * self.layout.width);
-            return (packed.cast_const(), usize::MAX);
+        let packed = self.at(self.layout.values + key * self.layout.width).cast_const();
+        match self.x.v.data {
+            Data::Numbers(values) if self.x.v.lie_as_rows::<MIXED>() => {
+                // SAFETY: the impl block's.
+                let (row, here) =
+                    unsafe { self.x.v.piece(self.batch, self.kv_head, block.start + key) };
+                (values.at(row, 0).of(), here)
+            }
+            _ => (packed, usize::MAX),
         }
-        // SAFETY: the impl block's.
-        unsafe { self.x.v.piece(self.batch, self.kv_head, block.start + key) }
     }
 
     /// Values from column `c` on as a tile reads them.
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn values_operand(&self, values: *const f32, c: usize) -> B {
-        match self.x.v.strides() {
-            (token, 1) => B::Rows(values.wrapping_add(c), token),
-            _ => B::Padded(values.wrapping_add(c), self.layout.width),
+        if self.x.v.lie_as_rows::<MIXED>() {
+            B::Rows(values.wrapping_add(c), self.x.v.strides().0)
+        } else {
+            B::Padded(values.wrapping_add(c), self.layout.width)
         }
     }
+}
+
+/// So many tokens from `row` on, where they are of eight bits and such are compiled in.
+#[cfg_attr(vectors, inline(always))]
+fn scaled<const MIXED: bool>(
+    all: &Tokens,
+    row: Row,
+    tokens: usize,
+    width: usize,
+) -> Option<ScaledTokens> {
+    let Data::Scaled { codes, scales } = all.data else { return None };
+    let (token, dim) = all.strides();
+    MIXED.then_some(ScaledTokens {
+        codes: codes.at(row, 0),
+        scales: scales.at(row, 0),
+        token,
+        dim,
+        scale: scales.strides[2],
+        tokens,
+        width,
+    })
 }

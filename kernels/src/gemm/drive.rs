@@ -2,11 +2,10 @@
 
 use super::blocks::{Source, Way};
 use super::epilogue::{Finished, finish};
-use super::pack::{Packed, Panel, pack_numbers, pack_panel};
+use super::pack::{Packed, Panel, pack_any};
 use super::quantised::{Rows, pack_quantised};
 use super::tile::{A, B, Tile, run_tile};
 use super::{Gemm, MAX_MR, MAX_NR, Right, Span, min};
-use crate::number::Numbers;
 use crate::simd::{LANES, Op, Simd};
 
 /// [`super::gemm`] with its instruction set; where not `MIXED` all is of f32, else C is.
@@ -108,7 +107,7 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
                     let mut row = Span { first: 0, len: 0 };
                     for t in 0..tiles {
                         row.len = min(height + if t < higher { 1 } else { 0 }, rows - row.first);
-                        let a = self.panel_a(block, row, j == 0 && done == 0).from_depth(done);
+                        let a = self.panel_a(block, row, j == 0 && done == 0).skipping(done);
                         self.tile(&piece, row, Span { first: j, len: width }, a, b);
                         row.first += row.len;
                     }
@@ -165,25 +164,12 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
                     let source = b.skip(depth.first * g.b_row);
                     let (across, along, depth) = (g.b_col, g.b_row, depth.len);
                     let panel = Panel { source, across, along, width, depth, scale: 1.0, ahead };
-                    self.pack(&panel, packed);
+                    pack_any::<S, MIXED>(self.s, &panel, packed);
                 }
                 Right::Quantised(weight) if MIXED => {
                     pack_quantised(self.s, Rows { weight, len: width, depth, ahead }, packed);
                 }
                 Right::Quantised(_) | Right::Panels(_) => {}
-            }
-        }
-    }
-
-    /// Packs lines of an operand.
-    #[cfg_attr(vectors, inline(always))]
-    unsafe fn pack(&self, panel: &Panel<Numbers>, packed: Packed) {
-        // SAFETY: the impl block's.
-        unsafe {
-            if MIXED {
-                pack_numbers(self.s, panel, packed);
-            } else {
-                pack_panel(self.s, &panel.of::<f32>(), packed);
             }
         }
     }
@@ -205,7 +191,10 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
             let scale = g.alpha;
             let panel = Panel { source, across, along, width, depth, scale, ahead: 0 };
             // SAFETY: the impl block's.
-            unsafe { self.pack(&panel, Packed { out: slot, stride: width, padded: width }) };
+            unsafe {
+                let packed = Packed { out: slot, stride: width, padded: width };
+                pack_any::<S, MIXED>(self.s, &panel, packed);
+            }
         }
         A::Packed(slot, row.len)
     }

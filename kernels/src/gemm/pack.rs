@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::number::{Dtype, Number, Numbers};
+use crate::number::{Dtype, Number, Numbers, NumbersMut};
 use crate::simd::{LANES, Op, Simd, each};
 use half::{bf16, f16};
 
@@ -105,11 +105,31 @@ impl<T: Number> Op for PackPanel<T> {
 /// # Safety
 /// As there.
 #[cfg_attr(vectors, inline(always))]
-pub(crate) unsafe fn pack_numbers<S: Simd>(s: S, panel: &Panel<Numbers>, packed: Packed) {
+unsafe fn pack_numbers<S: Simd>(s: S, panel: &Panel<Numbers>, packed: Packed) {
     match panel.source.dtype() {
         Dtype::F32 => s.run(PackPanel::<f32>(panel.of(), packed)),
         Dtype::F16 => s.run(PackPanel::<f16>(panel.of(), packed)),
         Dtype::Bf16 => s.run(PackPanel::<bf16>(panel.of(), packed)),
+    }
+}
+
+/// [`pack_panel`] of numbers that are of f32 unless `MIXED`.
+///
+/// # Safety
+/// As there.
+#[cfg_attr(vectors, inline(always))]
+pub(crate) unsafe fn pack_any<S: Simd, const MIXED: bool>(
+    s: S,
+    panel: &Panel<Numbers>,
+    packed: Packed,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if MIXED {
+            pack_numbers(s, panel, packed)
+        } else {
+            pack_panel(s, &panel.of::<f32>(), packed)
+        }
     }
 }
 
@@ -201,6 +221,28 @@ pub(crate) unsafe fn store_strided<S: Simd, T: Number>(
             if i < n {
                 p.wrapping_add(i * stride).write(lane.assume_init_read());
             }
+        }
+    }
+}
+
+/// [`store_strided`] to numbers that are of f32 unless `MIXED`.
+///
+/// # Safety
+/// As there.
+#[cfg_attr(vectors, inline(always))]
+pub(crate) unsafe fn store_any<S: Simd, const MIXED: bool>(
+    s: S,
+    p: NumbersMut,
+    stride: usize,
+    n: usize,
+    v: S::V,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match p.dtype() {
+            Dtype::F16 if MIXED => store_strided(s, p.of::<f16>(), stride, n, v),
+            Dtype::Bf16 if MIXED => store_strided(s, p.of::<bf16>(), stride, n, v),
+            _ => store_strided(s, p.of::<f32>(), stride, n, v),
         }
     }
 }

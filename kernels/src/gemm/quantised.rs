@@ -86,6 +86,8 @@ trait Format: Copy {
     const WORDS: usize;
     /// Codes in a word.
     const IN_WORD: usize = UNIT / Self::WORDS;
+    /// Whether another code than 0 may stand for zero.
+    const HAS_ZEROS: bool = true;
 
     /// From row `rows` on.
     fn skip(self, rows: usize) -> Self;
@@ -96,11 +98,11 @@ trait Format: Copy {
     /// # Safety
     /// The weight has the row and the unit.
     unsafe fn scale(self, row: usize, unit: usize) -> u16;
-    /// The codes for zero of these rows; none where they are 0.
+    /// The codes for zero of these rows.
     ///
     /// # Safety
     /// As above.
-    unsafe fn zeros<S: Simd>(self, s: S, lines: Lines, unit: usize) -> Option<S::V>;
+    unsafe fn zeros<S: Simd>(self, s: S, lines: Lines, unit: usize) -> S::V;
     /// Code `I` of each lane's word.
     fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V;
     /// Where in the unit the weight of code `i` of word `word` is.
@@ -109,6 +111,7 @@ trait Format: Copy {
 
 impl Format for Q8_0 {
     const WORDS: usize = 8;
+    const HAS_ZEROS: bool = false;
 
     #[cfg_attr(vectors, inline(always))]
     fn skip(self, rows: usize) -> Self {
@@ -124,8 +127,8 @@ impl Format for Q8_0 {
         unsafe { self.codes(row, unit).wrapping_sub(2).cast::<u16>().read_unaligned() }
     }
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn zeros<S: Simd>(self, _: S, _: Lines, _: usize) -> Option<S::V> {
-        None
+    unsafe fn zeros<S: Simd>(self, s: S, _: Lines, _: usize) -> S::V {
+        s.splat(0.0)
     }
     #[cfg_attr(vectors, inline(always))]
     fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V {
@@ -154,8 +157,8 @@ impl Format for Q4_0 {
         unsafe { self.codes(row, unit).wrapping_sub(2).cast::<u16>().read_unaligned() }
     }
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn zeros<S: Simd>(self, s: S, _: Lines, _: usize) -> Option<S::V> {
-        Some(s.splat(8.0))
+    unsafe fn zeros<S: Simd>(self, s: S, _: Lines, _: usize) -> S::V {
+        s.splat(8.0)
     }
     #[cfg_attr(vectors, inline(always))]
     fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V {
@@ -190,7 +193,7 @@ impl Format for Q4Groups {
         unsafe { self.skip(row).scales.wrapping_add(unit >> self.log_units).read() }.to_bits()
     }
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn zeros<S: Simd>(self, s: S, lines: Lines, unit: usize) -> Option<S::V> {
+    unsafe fn zeros<S: Simd>(self, s: S, lines: Lines, unit: usize) -> S::V {
         let mut zeros = [0.0; LANES];
         each!(i < 16, {
             if i < S::LANES {
@@ -200,7 +203,7 @@ impl Format for Q4Groups {
             }
         });
         // SAFETY: the array has 16 numbers.
-        Some(unsafe { s.load(zeros.as_ptr()) })
+        unsafe { s.load(zeros.as_ptr()) }
     }
     #[cfg_attr(vectors, inline(always))]
     fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V {
@@ -320,19 +323,17 @@ impl Lines {
             let scale = s.widen_f16(scales);
             // (code - zero) * scale, rounded once, and not at all: both products are exact, and so
             // is their difference.
-            let offset = match format.zeros(s, self, unit) {
-                Some(zeros) => Some(s.sub(s.splat(0.0), s.mul(zeros, scale))),
-                None => None,
-            };
+            let offset = s.sub(s.splat(0.0), s.mul(format.zeros(s, self, unit), scale));
             for first in (0..F::WORDS).step_by(4) {
                 let words = s.columns4(codes.as_ptr().cast::<f32>().add(first), 8);
                 each!(q < 4, {
                     each!(i < 8, {
                         if i < F::IN_WORD {
                             let code = F::code::<S, i>(s, words[q]);
-                            let weight = match offset {
-                                Some(offset) => s.fma(code, scale, offset),
-                                None => s.mul(code, scale),
+                            let weight = if const { F::HAS_ZEROS } {
+                                s.fma(code, scale, offset)
+                            } else {
+                                s.mul(code, scale)
                             };
                             let out = out.wrapping_add(F::place(first + q, i) * stride);
                             s.store(out, weight);

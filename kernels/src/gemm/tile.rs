@@ -28,7 +28,7 @@ pub(crate) enum A {
 impl A {
     /// The same rows from step `p` of the depth on.
     #[cfg_attr(vectors, inline(always))]
-    pub(super) fn from_depth(self, p: usize) -> A {
+    pub(super) fn skipping(self, p: usize) -> A {
         match self {
             A::Packed(a, rows) => A::Packed(a.wrapping_add(p * rows), rows),
             A::Rows(a, stride) => A::Rows(a.wrapping_add(p), stride),
