@@ -18,6 +18,7 @@ cargo test --manifest-path $manifest --quiet
 command=$(grep '^cargo cinstall' README.md)
 echo "$command"
 rm -rf installed
+make --silent -C examples/c clean
 eval "$command"
 
 echo "== CMake"
