@@ -1,6 +1,5 @@
 //! i8 products, the results scaled to f32, as a quantised layer of a model is computed.
 
-use anyhow::Result;
 use masktile::int8::Scales;
 use masktile::{Isa, MatMut, MatRef, MatmulInt8, PackedInt8, Workspace};
 
