@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::slice::from_ref;
 
 use candle_core::{Device, Result, Tensor};
 use masktile::Activation;
@@ -10,7 +11,8 @@ use masktile_candle::embed::{Models, greatest_difference};
 use masktile_candle::ops::{Linear, PaddedSoftmax, SelfAttention};
 
 const HEADS: usize = 12;
-const SCALE: f64 = 0.176_776_695_296_636_88; // 1 / sqrt(32)
+/// As the tensors have it.
+const HEAD_DIM: f32 = 32.0;
 
 fn golden() -> HashMap<String, Tensor> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/minilm-layer3.safetensors");
@@ -62,7 +64,7 @@ fn a_layer_is_candles() -> Result<()> {
 fn the_steps_of_an_attention_are_candles() -> Result<()> {
     let golden = golden();
     let scores = golden["q"].matmul(&golden["k"].t()?)?;
-    let softmax = PaddedSoftmax { scale: SCALE as f32, lengths: &lengths(&golden) };
+    let softmax = PaddedSoftmax { scale: 1.0 / HEAD_DIM.sqrt(), lengths: &lengths(&golden) };
     assert_close(&softmax.forward(&scores)?, &golden["probs_padding"], 1e-6);
     Ok(())
 }
@@ -72,7 +74,7 @@ fn activation_and_residual_are_candles() -> Result<()> {
     let golden = golden();
     let (weight, bias) = (golden["w_query"].clone(), golden["b_query"].clone());
     let hidden = &golden["hidden"];
-    let linear = Linear::new(&[weight.clone()], &[bias.clone()], Activation::GeluErf)?;
+    let linear = Linear::new(from_ref(&weight), from_ref(&bias), Activation::GeluErf)?;
     let product = hidden.broadcast_matmul(&weight.t()?)?.broadcast_add(&bias)?;
     assert_close(&linear.forward(hidden)?, &product.gelu_erf()?, 2e-5);
     assert_close(&linear.forward_plus(hidden, hidden)?, &(product.gelu_erf()? + hidden)?, 2e-5);
@@ -85,7 +87,7 @@ fn errors_name_what_was_given_and_wanted() {
     let (weight, bias) = (golden["w_query"].clone(), golden["b_query"].clone());
     let short = bias.narrow(0, 0, 3).unwrap();
     let text = |error: candle_core::Error| error.to_string();
-    let made = Linear::new(&[weight.clone()], &[short], Activation::None);
+    let made = Linear::new(from_ref(&weight), &[short], Activation::None);
     assert!(text(made.err().unwrap()).contains("bias: given [3], wanted 384 numbers"));
     let linear = Linear::new(&[weight], &[bias], Activation::None).unwrap();
     let error = linear.forward(&golden["q"]).unwrap_err();
