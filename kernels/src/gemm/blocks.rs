@@ -1,5 +1,6 @@
 //! Which way a product goes, and in blocks of what size: by shape, layout and caches alone.
 
+use super::wide;
 use super::{Gemm, KC, MAX_MR, MC, NC, Right};
 use crate::isa::Caches;
 use crate::number::Dtype;
@@ -122,7 +123,8 @@ impl Way {
         if g.b_row != 1 && matches!(g.b, Right::Numbers(_)) {
             return Way { kc: SHALLOW, piece: SHALLOW, nc: usize::MAX, ahead: AHEAD, ..packed };
         }
-        Way { pack_a: must_pack_a || g.m > 1, kc: DEEP, piece: PIECE, ahead: AHEAD, ..packed }
+        let nr = if g.m == 1 && self.nr >= LANES { wide::COLUMNS } else { self.nr };
+        Way { pack_a: must_pack_a || g.m > 1, nr, kc: DEEP, piece: PIECE, ahead: AHEAD, ..packed }
     }
 
     /// Blocks of packed operands. A panel of B and one of A together are up to twice L1: the

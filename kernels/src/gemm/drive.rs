@@ -5,6 +5,7 @@ use super::epilogue::{Finished, finish};
 use super::pack::{Packed, Panel, pack_any};
 use super::quantised::{Rows, pack_quantised};
 use super::tile::{A, B, Tile, run_tile};
+use super::wide::Wide;
 use super::{Gemm, MAX_MR, MAX_NR, Right, Span, min};
 use crate::simd::{LANES, Op, Simd};
 
@@ -144,13 +145,15 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
             }
             Right::Quantised(b) => Right::Quantised(b.skip(column)),
         };
+        // A wide tile reads no more vectors than it has columns of.
+        let stride = if self.is_wide() { width.next_multiple_of(LANES) } else { way.nr };
         let slot = self.packed_b.wrapping_add(if self.keep { j * depth } else { 0 });
         if !self.keep || block.rows.first == 0 {
-            let packed = Packed { out: slot, stride: way.nr, padded: way.nr };
+            let packed = Packed { out: slot, stride, padded: stride };
             // SAFETY: the impl block's.
             unsafe { self.pack_columns(b, width, block.depth, packed) };
         }
-        B::Padded(slot, way.nr)
+        B::Padded(slot, stride)
     }
 
     /// Packs columns of B, from the first of `b` on.
@@ -218,12 +221,24 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
         // SAFETY: the impl block's.
         unsafe {
             if g.c_col == 1 {
-                run_tile(self.s, &tile);
+                self.compute(&tile);
                 self.finish(last, &tile, i, j);
             } else {
                 self.scattered(last, &tile, i, j);
             }
         }
+    }
+
+    /// Whether tiles are of a single row and wider than others.
+    #[cfg_attr(vectors, inline(always))]
+    fn is_wide(&self) -> bool {
+        MIXED && self.way.nr > S::NV * S::LANES
+    }
+
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn compute(&self, tile: &Tile) {
+        // SAFETY: the impl block's.
+        unsafe { if self.is_wide() { self.s.run(Wide(tile)) } else { run_tile(self.s, tile) } }
     }
 
     #[cfg_attr(vectors, inline(always))]
@@ -251,7 +266,7 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
                 }
             }
             let inner = Tile { c: p, c_row: MAX_NR, ..*tile };
-            run_tile(self.s, &inner);
+            self.compute(&inner);
             self.finish(last, &inner, row, column);
             for i in 0..tile.rows {
                 for j in 0..tile.columns {

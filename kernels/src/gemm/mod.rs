@@ -16,6 +16,7 @@ mod quantised;
 mod rounded;
 mod small;
 mod tile;
+mod wide;
 
 use half::{bf16, f16};
 
