@@ -41,8 +41,10 @@ fn with_weight<R>(case: &Case, shape: [usize; 2], f: impl FnOnce(Result<Quantise
             let weights = shape[0] * shape[1];
             let groups = weights / group.size();
             let (codes, zeros) = (bytes(weights / 2), bytes(groups));
-            let scales: Box<[f16]> =
-                bytes(2 * groups).chunks_exact(2).map(|d| f16::from_le_bytes([d[0], d[1]])).collect();
+            let scales: Box<[f16]> = bytes(2 * groups)
+                .chunks_exact(2)
+                .map(|d| f16::from_le_bytes([d[0], d[1]]))
+                .collect();
             f(Q4Groups::new(&codes, &scales, &zeros, shape, group).map(Quantised::from))
         }
     }
