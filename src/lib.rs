@@ -6,7 +6,7 @@
 //! | to do | see |
 //! | --- | --- |
 //! | describe memory | [`View`], [`ViewMut`]; [`MatRef`], [`MatMut`] for matrices, [`TensorRef`], [`TensorMut`] for batch x heads x tokens x dim |
-//! | hold numbers in half the memory | [`f16`], [`bf16`]; what takes them says [`Number`] |
+//! | hold numbers in half the memory | [`struct@f16`], [`struct@bf16`]; what takes them says [`Number`] |
 //! | multiply | [`Matmul`]; [`quantised`] for weights of few bits, [`PackedB`] for a weight packed once, [`Activation`] for what follows |
 //! | multiply bytes | [`MatmulInt8`]; [`int8`] for quantisation |
 //! | mask | [`mask`] |

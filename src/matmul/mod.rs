@@ -34,7 +34,7 @@ pub const fn workspace_len(m: usize, n: usize, k: usize) -> usize {
     gemm::workspace(m, n, k)
 }
 
-/// As [`workspace_len`], where C is of [`f16`](crate::f16) or [`bf16`](crate::bf16): at most 1 MiB more,
+/// As [`workspace_len`], where C is of [`f16`](struct@crate::f16) or [`bf16`](struct@crate::bf16): at most 1 MiB more,
 /// for sums that are not rounded yet.
 pub const fn rounded_workspace_len(m: usize, n: usize, k: usize) -> usize {
     gemm::rounded_workspace(m, n, k)
