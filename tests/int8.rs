@@ -134,8 +134,9 @@ fn every_remainder_of_every_tile() {
 #[test]
 fn every_way_through_the_product() {
     let ways = ways();
-    for shape in [[1, 300, 530], [5, 4100, 37], [16, 270, 530], [17, 1100, 130], [40, 70, 4000]] {
-        for layout in 0..4 {
+    let shapes = [[1, 300, 530], [5, 4100, 37], [16, 270, 530], [40, 70, 4000], [17, 1100, 130]];
+    for shape in thinned(0..shapes.len()).into_iter().map(|i| shapes[i]) {
+        for layout in thinned(0..4) {
             Case::<i8>::new(shape, [layout, layout], ZEROS[layout + 1]).check(&ways);
             Case::<u8>::new(shape, [0, layout], ZEROS[layout]).check(&ways);
         }
