@@ -65,11 +65,13 @@ fn contiguous<const N: usize>(shape: [usize; N]) -> Result<([usize; N], usize)> 
 
 /// The strides, or zeros where there is no element to step to: then they may be anything, and an
 /// operation that multiplies them by its other sizes must not overflow.
+#[inline]
 fn meaningful<const N: usize>(shape: [usize; N], strides: [usize; N]) -> [usize; N] {
     if shape.contains(&0) { [0; N] } else { strides }
 }
 
 /// How many elements there are from the first to the last, with those between.
+#[inline]
 fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usize> {
     if shape.contains(&0) {
         return Ok(0);
@@ -88,6 +90,7 @@ fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usiz
 
 /// Whether all elements are distinct: sorted by stride, each axis steps over all that the closer
 /// ones span. (Sufficient, and necessary for every layout that slicing and permuting an array give.)
+#[inline]
 fn distinct<const N: usize>(shape: [usize; N], strides: [usize; N]) -> bool {
     if shape.contains(&0) {
         return true;
@@ -132,6 +135,7 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     ///
     /// # Errors
     /// If `data` is too short, or the extent overflows.
+    #[inline]
     pub fn with_strides(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
         let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;
@@ -322,6 +326,7 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     ///
     /// # Errors
     /// If `data` is too short, the extent overflows, or two elements are the same number.
+    #[inline]
     pub fn with_strides(data: &'a mut [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
         let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;

@@ -126,7 +126,7 @@ impl<'a> Merge<'a> {
             Parts::Outputs(parts) => check_outputs(parts, rows, shape)?,
         }
         let isa = isa::or_current(self.isa)?;
-        if shape[3] == 0 && self.lse.is_none() {
+        if rows == 0 || (shape[3] == 0 && self.lse.is_none()) {
             // Without a number to write the other sizes may be any.
             return Ok(());
         }

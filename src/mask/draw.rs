@@ -64,6 +64,10 @@ impl fmt::Display for Drawing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [batch, heads, queries, keys] = self.shape;
         let [rows, columns] = GREATEST;
+        if heads == 0 {
+            // The batches may be any then.
+            return Ok(());
+        }
         for b in 0..batch {
             for h in 0..heads {
                 if batch > 1 || heads > 1 {

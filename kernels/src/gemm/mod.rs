@@ -283,8 +283,11 @@ pub unsafe fn pack_b<T: Number>(
             }
         }
     }
-    let panel = Panel { source: b, across, along, width: n, depth: k, scale: 1.0, ahead: 0 };
-    run(isa, Pack(panel, out));
+    // Without an element the other size may be any.
+    if k != 0 && n != 0 {
+        let panel = Panel { source: b, across, along, width: n, depth: k, scale: 1.0, ahead: 0 };
+        run(isa, Pack(panel, out));
+    }
 }
 
 /// As [`pack_b`], of a quantised weight: its rows are columns of B.
@@ -312,5 +315,7 @@ pub unsafe fn pack_b_quantised(isa: Isa, [k, n]: [usize; 2], b: Quantised, out: 
             }
         }
     }
-    run(isa, Pack { size: [k, n], b, out });
+    if k != 0 && n != 0 {
+        run(isa, Pack { size: [k, n], b, out });
+    }
 }

@@ -41,13 +41,30 @@ pub(crate) unsafe fn pack_panel<S: Simd, T: Number>(
     Packed { out, stride, padded }: Packed,
 ) {
     let scale = s.splat(panel.scale);
+    if stride == 1 {
+        // A single line, as it lies.
+        for p in (0..panel.depth).step_by(S::LANES) {
+            let n = (panel.depth - p).min(S::LANES);
+            let line = panel.source.wrapping_add(p * panel.along);
+            // SAFETY: numbers `p..p + n` of the line and of `out`.
+            unsafe {
+                let v = load_strided(s, line, panel.along, n);
+                store(s, out.wrapping_add(p), n, s.mul(v, scale));
+            }
+        }
+        return;
+    }
+    // A whole vector may be stored where the next numbers overwrite what is too much.
+    let end =
+        if padded == stride && padded < S::LANES { panel.depth.saturating_mul(stride) } else { 0 };
     for x in (0..padded).step_by(S::LANES) {
         let width = panel.width.saturating_sub(x).min(S::LANES);
-        let stored = (padded - x).min(S::LANES);
-        let source = panel.source.wrapping_add(x * panel.across);
+        let rest = (padded - x).min(S::LANES);
+        let stored = |p: usize| if p * stride + S::LANES <= end { S::LANES } else { rest };
+        let source = panel.source.wrapping_add(x.wrapping_mul(panel.across));
         let out = out.wrapping_add(x);
         // SAFETY: line `x + i` with `i < width` and depth below `depth` is in the panel; the
-        // stores cover `stored` floats of `out`'s row `p`, which ends at `padded`.
+        // stores cover floats of `out`'s row `p`, which ends at `padded`, or of the rows behind it.
         unsafe {
             let mut p = 0;
             if const { S::LANES == LANES } && panel.along == 1 && width > 0 {
@@ -67,7 +84,7 @@ pub(crate) unsafe fn pack_panel<S: Simd, T: Number>(
                                 if h < T::IN_WORD {
                                     let at = p + (4 * g + q) * T::IN_WORD + h;
                                     let out = out.wrapping_add(at * stride);
-                                    store(s, out, stored, s.mul(numbers[h], scale));
+                                    store(s, out, stored(at), s.mul(numbers[h], scale));
                                 }
                             });
                         });
@@ -81,7 +98,7 @@ pub(crate) unsafe fn pack_panel<S: Simd, T: Number>(
                     s.prefetch(line.wrapping_add(panel.ahead * panel.across).cast());
                 }
                 let v = load_strided(s, line, panel.across, width);
-                store(s, out.wrapping_add(p * stride), stored, s.mul(v, scale));
+                store(s, out.wrapping_add(p * stride), stored(p), s.mul(v, scale));
                 p += 1;
             }
         }
