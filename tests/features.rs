@@ -58,7 +58,7 @@ fn masks() {
     }
     let by_feature: [Mask; 9] = [
         PrefixLm::new(&lengths, Offset::top_left()).into(),
-        Mask::KeyRanges(&[2..9]),
+        Mask::KeyRanges(std::slice::from_ref(&(2..9))),
         Segments::cumulative(&[0, 4], &[0, 16]).into(),
         Segments::ids(ids(4), ids(16)).into(),
         BitMask::ones_are_kept(bits).into(),

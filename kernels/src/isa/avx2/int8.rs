@@ -16,8 +16,8 @@ pub(in crate::isa) fn parted(bytes: [u8; 4], zero: i16) -> [u32; 2] {
     // From 0 on, so that the numbers of a word do not disturb one another.
     let word = u32::from_le_bytes(bytes) ^ 0x8080_8080;
     let less = (zero + 128) as u32 * BOTH;
-    let parted = |two: u32| ((two | 0x8000 * BOTH) - less) ^ 0x8000 * BOTH;
-    [parted(word & 0xff * BOTH), parted(word >> 8 & 0xff * BOTH)]
+    let parted = |two: u32| ((two | (0x8000 * BOTH)) - less) ^ (0x8000 * BOTH);
+    [parted(word & (0xff * BOTH)), parted((word >> 8) & (0xff * BOTH))]
 }
 
 /// The four bytes of each column as two pairs of 16 bits: 0 and 2, 1 and 3.
