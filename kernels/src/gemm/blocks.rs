@@ -138,7 +138,8 @@ impl Way {
             let units = n.checked_div(unit).unwrap_or(0);
             if units == 0 { unit } else { units * unit }
         };
-        let kc = whole(caches.l1 / 2 / (self.mr + self.nr), 2 * LANES, KC);
+        let line = self.mr + self.nr;
+        let kc = whole((caches.l1 / 2).checked_div(line).unwrap_or(0), 2 * LANES, KC);
         let mc = whole((caches.l2 / 24).checked_div(kc).unwrap_or(0), self.mr, MC);
         let nc = whole((caches.l2 / 4).checked_div(kc).unwrap_or(0), self.nr, NC);
         Way { kc, piece: kc, mc, nc, ..self }
