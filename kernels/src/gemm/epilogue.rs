@@ -152,15 +152,26 @@ pub(crate) struct Finished {
 /// overlaps it.
 #[cfg_attr(vectors, inline(always))]
 pub(crate) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finished) {
+    macro_rules! apply {
+        ($f:expr) => {
+            steps(
+                s,
+                epilogue,
+                tile,
+                #[inline(always)]
+                |x| $f(s, x),
+            )
+        };
+    }
     // SAFETY: the caller's. Chosen here, outside of the loops, so that each loop is one function.
     unsafe {
         match epilogue.activation {
-            Activation::None => steps(s, epilogue, tile, |x| x),
-            Activation::Relu => steps(s, epilogue, tile, |x| activation::relu(s, x)),
-            _ if !ALL => steps(s, epilogue, tile, |x| x),
-            Activation::GeluErf => steps(s, epilogue, tile, |x| activation::gelu_erf(s, x)),
-            Activation::GeluTanh => steps(s, epilogue, tile, |x| activation::gelu_tanh(s, x)),
-            Activation::Silu => steps(s, epilogue, tile, |x| activation::silu(s, x)),
+            Activation::None => apply!(|_, x| x),
+            Activation::Relu => apply!(activation::relu),
+            _ if !ALL => apply!(|_, x| x),
+            Activation::GeluErf => apply!(activation::gelu_erf),
+            Activation::GeluTanh => apply!(activation::gelu_tanh),
+            Activation::Silu => apply!(activation::silu),
         }
     }
     let Some(each) = epilogue.each else { return };

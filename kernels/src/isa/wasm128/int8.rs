@@ -29,7 +29,10 @@ impl Int8 for Wasm128 {
     }
     #[inline(always)]
     fn row(self, group: [u32; 2]) -> Self::Row {
-        group.map(u32x4_splat)
+        group.map(
+            #[inline(always)]
+            |word| u32x4_splat(word),
+        )
     }
     #[inline(always)]
     unsafe fn columns(self, p: *const u32) -> Self::Columns {
