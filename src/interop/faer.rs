@@ -15,7 +15,7 @@ impl<'a, T> TryFrom<::faer::MatRef<'a, T>> for MatRef<'a, T> {
     /// use masktile::{MatMut, MatRef, Matmul, Workspace};
     ///
     /// let x = faer::Mat::from_fn(4, 6, |i, j| (i + j) as f32);
-    /// let mut y = faer::Mat::zeros(4, 4);
+    /// let mut y = faer::Mat::<f32>::zeros(4, 4);
     /// Matmul::new(MatRef::try_from(x.as_ref())?, MatRef::try_from(x.transpose())?)
     ///     .run(&mut MatMut::try_from(y.as_mut())?, &mut Workspace::new())?;
     /// assert_eq!(y[(0, 1)], 70.0);

@@ -42,7 +42,7 @@ impl<'a, T, D: Dimension, const N: usize> TryFrom<ArrayView<'a, T, D>> for View<
     /// use ndarray::{Array2, s};
     ///
     /// let x = Array2::from_shape_fn((4, 6), |(i, j)| (i + j) as f32);
-    /// let (every_second, mut y) = (x.slice(s![..;2, ..]), Array2::zeros((2, 2)));
+    /// let (every_second, mut y) = (x.slice(s![..;2, ..]), Array2::<f32>::zeros((2, 2)));
     /// Matmul::new(MatRef::try_from(every_second)?, MatRef::try_from(every_second.t())?)
     ///     .run(&mut MatMut::try_from(y.view_mut())?, &mut Workspace::new())?;
     /// assert_eq!(y, every_second.dot(&every_second.t()));
