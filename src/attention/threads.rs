@@ -24,7 +24,7 @@ struct KeyPart<'a> {
     blocks: &'a mut [f32],
 }
 
-impl Attention<'_> {
+impl<'a> Attention<'a> {
     /// Computes `out` on the current rayon pool; small work on the caller's thread. Where there are
     /// fewer groups of query rows than threads, as in decoding, the keys are shared out. The bits
     /// are those of [`Attention::run`].
@@ -37,10 +37,11 @@ impl Attention<'_> {
         // More parts than threads: with a causal mask the later ones have more to do.
         let parts = (8 * threads).min(sizes.work() / WORTH_A_THREAD);
         let lines = sizes.batch.saturating_mul(sizes.kv_heads);
-        if lines < threads && parts > 1 && self.has_key_parts(&sizes) {
-            self.run_over_keys(&sizes, parts, out)
-        } else {
-            self.run_over_rows(&sizes, parts, out)
+        match self.tokens_in_parts(&sizes) {
+            Some(tokens) if lines < threads && parts > 1 => {
+                self.run_over_keys(&sizes, tokens, parts, out)
+            }
+            _ => self.run_over_rows(&sizes, parts, out),
         }
     }
 
@@ -65,25 +66,24 @@ impl Attention<'_> {
         })
     }
 
-    /// Whether the keys can be computed in parts of whole blocks: pages cannot be narrowed, and
-    /// probabilities are known behind the merge alone.
-    fn has_key_parts(&self, sizes: &Sizes) -> bool {
-        matches!(self.source, Source::Tensors { .. })
-            && self.copy.is_none()
+    /// Keys and values, if they can be computed in parts of whole blocks: pages cannot be narrowed,
+    /// and probabilities are known behind the merge alone.
+    fn tokens_in_parts(&self, sizes: &Sizes) -> Option<[AnyTensor<'a>; 2]> {
+        let Source::Tensors { k, v } = self.source else { return None };
+        let whole_blocks = self.copy.is_none()
             && sizes.first_key.is_multiple_of(KEY_BLOCK)
             && sizes.keys > KEY_BLOCK
-            && cfg!(feature = "scores")
+            && cfg!(feature = "scores");
+        whole_blocks.then_some([k, v])
     }
 
     fn run_over_keys<T: Number>(
         mut self,
         sizes: &Sizes,
+        [k, v]: [AnyTensor<'a>; 2],
         parts: usize,
         out: &mut TensorMut<'_, T>,
     ) -> Result<()> {
-        let Source::Tensors { k, v } = self.source else {
-            return self.run_over_rows(sizes, parts, out);
-        };
         let wanted = [sizes.batch, sizes.heads, sizes.queries, sizes.value_dim];
         same_shape("out", ["batch", "heads", "tokens", "dim"], out.shape(), wanted)?;
         let rows = sizes.batch * sizes.heads * sizes.queries;
