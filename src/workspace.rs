@@ -56,6 +56,11 @@ impl Scratch for Workspace {
     }
 }
 
+/// Multiply-adds of floats that are worth another thread: under about 50 microseconds of one core a
+/// second one is not worth waking.
+#[cfg(feature = "rayon")]
+pub(crate) const WORTH_A_THREAD: usize = 2 << 20;
+
 /// Lends the workspace that the thread keeps from one time to the next.
 #[cfg(feature = "rayon")]
 pub(crate) fn with_kept<R>(f: impl FnOnce(&mut Workspace) -> R) -> R {

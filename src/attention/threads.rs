@@ -11,10 +11,7 @@ use crate::error::same_shape;
 use crate::isa;
 use crate::number::{AnyTensor, Number, kernel_of};
 use crate::view::{TensorMut, TensorRef};
-use crate::workspace::{Scratch, Workspace, run_parts, with_kept};
-
-/// Multiply-adds that are worth another thread: about 50 microseconds of one core.
-const WORTH_A_THREAD: usize = 2 << 20;
+use crate::workspace::{Scratch, WORTH_A_THREAD, Workspace, run_parts, with_kept};
 
 /// Some of the keys, and where their blocks go.
 struct KeyPart<'a> {

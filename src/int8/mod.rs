@@ -194,7 +194,7 @@ impl<'a, A: Byte, F: Finishing, const N: usize> MatmulInt8<'a, A, F, N> {
     #[cfg(feature = "rayon")]
     pub fn run_rayon(&self, c: &mut ViewMut<'_, F::Out, N>) -> Result<()> {
         // Four times a float product's, for so much faster is it.
-        const WORTH_A_THREAD: usize = 8 << 20;
+        const WORTH_A_THREAD: usize = 4 * crate::workspace::WORTH_A_THREAD;
         let job = Job::checked(self, c)?;
         let parts = rayon::current_num_threads().min(job.work() / WORTH_A_THREAD).max(1);
         crate::workspace::run_parts(parts, job.workspace_len(), |index, workspace| {

@@ -282,12 +282,11 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     /// As [`Matmul::run`].
     #[cfg(feature = "rayon")]
     pub fn run_rayon<C: Number>(&self, c: &mut ViewMut<'_, C, N>) -> Result<()> {
-        // Under about 50 microseconds of one core a second one is not worth waking.
-        const WORTH_A_THREAD: usize = 2 << 20;
         let job = self.checked(c)?;
         let Gemm { m, n, k, .. } = job.gemm;
         let work = [n, k, job.batches()].iter().fold(m, |work, size| work.saturating_mul(*size));
-        let parts = rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1);
+        let parts =
+            rayon::current_num_threads().min(work / crate::workspace::WORTH_A_THREAD).max(1);
         crate::workspace::run_parts(parts, job.workspace_len(), |index, workspace| {
             // SAFETY: as in `run`; parts are disjoint in C, and each has its own workspace.
             unsafe { job.run(index, parts, workspace.as_mut_ptr()) }
