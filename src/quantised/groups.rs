@@ -56,7 +56,8 @@ impl Group {
 /// use masktile::{MatMut, MatRef, Matmul, Workspace, f16};
 ///
 /// let codes = [0x98; 16];                                 // 8 and 9 in turn, one group of 32
-/// let weight = Q4Groups::new(&codes, &[f16::from_f32(0.5)], &[8], [1, 32], Group::Of32)?;
+/// let scales = [f16::from_f32(0.5)];
+/// let weight = Q4Groups::new(&codes, &scales, &[8], [1, 32], Group::Of32)?;
 /// assert_eq!([weight.get([0, 0]), weight.get([0, 1])], [Some(0.0), Some(0.5)]);
 ///
 /// let (x, mut y) = ([1.0; 32], [0.0]);
