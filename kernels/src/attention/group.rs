@@ -12,14 +12,24 @@ use crate::simd::{LANES, Op, Simd};
 pub(super) struct Group<'a, S, const MIXED: bool> {
     pub s: S,
     pub x: &'a Attention<'a>,
-    pub layout: Layout,
+    pub layout: &'a Layout,
     pub workspace: *mut f32,
     pub batch: usize,
     pub kv_head: usize,
-    /// The first of its rows; row `r` is query `r mod queries` of the head group's head
-    /// `r / queries`.
+    /// The first of the query heads that share it.
+    pub first_head: usize,
+    /// The first of its rows; row `r` is query `r mod queries` of head `first_head + r / queries`.
     pub first: usize,
     pub rows: usize,
+}
+
+/// Where a row stands in the group's batch, and the keys, of those here, between which it keeps some.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    head: usize,
+    query: usize,
+    pub first: usize,
+    pub end: usize,
 }
 
 /// What some rows keep of the block that starts at key `start`: nothing outside the keys
@@ -67,10 +77,9 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn position(&self, r: usize) -> Row {
         let r = self.first + r;
-        let group = self.x.heads.checked_div(self.x.kv_heads).unwrap_or(0);
         let head = r.checked_div(self.x.queries).unwrap_or(0);
-        let query = r.checked_rem(self.x.queries).unwrap_or(0);
-        Row { batch: self.batch, head: self.kv_head * group + head, query }
+        let query = r - head * self.x.queries;
+        Row { batch: self.batch, head: self.first_head + head, query }
     }
 
     /// Its place among all rows of batch x heads x queries.
@@ -79,22 +88,57 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         (row.batch * self.x.heads + row.head) * self.x.queries + row.query
     }
 
-    /// The keys, of those here, between which row `r` keeps some.
+    /// Row `r`; [`Group::find_places`] writes them.
     #[cfg_attr(vectors, inline(always))]
-    pub(super) fn range(&self, r: usize) -> (usize, usize) {
-        let x = self.x;
-        let (first, end) = x.rule.plan.range(self.position(r), x.first_key + x.keys);
-        let here = |key: usize| min(key.saturating_sub(x.first_key), x.keys);
-        (here(first), here(end))
+    pub(super) unsafe fn place(&self, r: usize) -> Place {
+        // SAFETY: the impl block's.
+        unsafe { self.places().wrapping_add(r).read_unaligned() }
     }
 
-    /// The same in the block at key `start`.
+    /// Where it stands.
     #[cfg_attr(vectors, inline(always))]
-    fn run_in(&self, start: usize, r: usize) -> Run {
-        let (first, end) = self.range(r);
+    pub(super) unsafe fn row(&self, r: usize) -> Row {
+        // SAFETY: the impl block's.
+        let Place { head, query, .. } = unsafe { self.place(r) };
+        Row { batch: self.batch, head, query }
+    }
+
+    /// What it keeps of the block at key `start`.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn run_in(&self, start: usize, r: usize) -> Run {
+        // SAFETY: the impl block's.
+        let Place { first, end, .. } = unsafe { self.place(r) };
         let inside = |key: usize| min(key.saturating_sub(start), KEY_BLOCK);
         let columns = min(self.x.keys - start, KEY_BLOCK);
         Run { first: inside(first), end: inside(end), columns }
+    }
+
+    #[cfg_attr(vectors, inline(always))]
+    fn places(&self) -> *mut Place {
+        self.at(self.layout.places).cast()
+    }
+
+    /// Finds all rows' places, and the first and end of the keys that any of them keeps.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn find_places(&self) -> (usize, usize) {
+        let x = self.x;
+        let here = |key: usize| min(key.saturating_sub(x.first_key), x.keys);
+        let (mut all, mut at) = ((x.keys, 0), self.position(0));
+        for r in 0..self.rows {
+            let (first, end) = x.rule.plan.range(at, x.first_key + x.keys);
+            let place =
+                Place { head: at.head, query: at.query, first: here(first), end: here(end) };
+            // SAFETY: the impl block's.
+            unsafe { self.places().wrapping_add(r).write_unaligned(place) }
+            if place.first < place.end {
+                all = (min(all.0, place.first), all.1.max(place.end));
+            }
+            at.query += 1;
+            if at.query == x.queries {
+                at = Row { head: at.head + 1, query: 0, ..at };
+            }
+        }
+        all
     }
 
     /// Which keys of the block row `r` keeps, 16 to a chunk; [`Group::mark`] writes them.
@@ -107,7 +151,8 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     unsafe fn mark(&self, start: usize) {
         for r in 0..self.rows {
-            let (run, row) = (self.run_in(start, r), self.position(r));
+            // SAFETY: the impl block's.
+            let (run, row) = unsafe { (self.run_in(start, r), self.row(r)) };
             for chunk in 0..CHUNKS {
                 let c = chunk * LANES;
                 let in_run = first_bits(run.end.saturating_sub(c))
@@ -142,15 +187,20 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     unsafe fn block(&self, start: usize, first: usize, end: usize) -> Block {
         let mut block = Block { start, first: KEY_BLOCK, end: 0, chunks: 0 };
         for r in first..end {
-            let run = self.run_in(start, r);
+            // SAFETY: the impl block's.
+            let run = unsafe { self.run_in(start, r) };
             if run.first >= run.end {
                 continue;
             }
-            let from = run.first / LANES;
-            for chunk in from..run.end.div_ceil(LANES) {
-                // SAFETY: the impl block's.
-                let kept = unsafe { self.kept(r, chunk * LANES) } != 0;
-                block.chunks |= u16::from(kept) << chunk;
+            let (from, to) = (run.first / LANES, run.end.div_ceil(LANES));
+            if self.x.rule.plan.is_elementwise() {
+                for chunk in from..to {
+                    // SAFETY: the impl block's.
+                    let kept = unsafe { self.kept(r, chunk * LANES) } != 0;
+                    block.chunks |= u16::from(kept) << chunk;
+                }
+            } else {
+                block.chunks |= first_bits(to) & !first_bits(from);
             }
             block.first = min(block.first, run.first);
             block.end = block.end.max(run.end);
@@ -162,11 +212,13 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     pub(super) unsafe fn run(&self) {
         // SAFETY: the impl block's.
         unsafe {
+            let (first, end) = self.find_places();
+            let first = first / KEY_BLOCK * KEY_BLOCK;
+            // Where there is one block, nothing is merged: its state is the row's.
+            let is_whole = end <= first + KEY_BLOCK && self.x.block_states().is_none();
             self.pack_queries();
-            self.begin();
-            let rows = (0..self.rows).map(|r| self.range(r)).filter(|(first, end)| first < end);
-            let (first, end) = rows.fold((self.x.keys, 0), |a, b| (min(a.0, b.0), a.1.max(b.1)));
-            for start in (first / KEY_BLOCK * KEY_BLOCK..end).step_by(KEY_BLOCK) {
+            self.begin(is_whole);
+            for start in (first..end).step_by(KEY_BLOCK) {
                 if self.x.rule.plan.is_elementwise() {
                     self.mark(start);
                 }
@@ -180,9 +232,13 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                 }
                 for first in (0..self.rows).step_by(S::MR) {
                     let rows = min(S::MR, self.rows - first);
-                    let block = self.block(start, first, first + rows);
+                    let block = if rows < self.rows {
+                        self.block(start, first, first + rows)
+                    } else {
+                        block
+                    };
                     if block.chunks != 0 {
-                        self.tile(block, first, rows);
+                        self.tile(block, first, rows, is_whole);
                     }
                 }
             }
@@ -192,9 +248,12 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         }
     }
 
-    /// One block for one tile of rows, from scores to the merged result.
+    /// One block for one tile of rows, from scores to the merged result; `is_whole` if there is no
+    /// other.
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn tile(&self, block: Block, first: usize, rows: usize) {
+    unsafe fn tile(&self, block: Block, first: usize, rows: usize, is_whole: bool) {
+        let l = self.layout;
+        let weighted = self.at(if is_whole { l.acc + first * l.width } else { l.weighted });
         // SAFETY: the impl block's.
         unsafe {
             self.scores(block, first, rows);
@@ -202,26 +261,41 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
             for (r, (max, sum)) in max.iter_mut().zip(&mut sum).enumerate().take(rows) {
                 (*max, *sum) = self.exponentials(block, first, r);
             }
-            self.weigh(block, rows);
-            self.merge(block, first, rows, &max, &sum);
+            self.weigh(block, rows, weighted);
+            for r in 0..rows {
+                self.repair(block, first, r, weighted.wrapping_add(r * l.width));
+            }
+            if is_whole {
+                for r in 0..rows {
+                    self.at(l.max + first + r).write(max[r]);
+                    self.at(l.sum + first + r).write(sum[r]);
+                }
+            } else {
+                self.merge(block, first, rows, &max, &sum);
+            }
         }
     }
 
     /// The tile's raw scores, `q k`, of the chunks that it keeps.
     #[cfg_attr(vectors, inline(always))]
     unsafe fn scores(&self, block: Block, first: usize, rows: usize) {
-        let nr = S::NV * S::LANES;
+        let nr = self.keys_at_once();
+        // SAFETY: the impl block's.
+        let a = unsafe { self.queries_operand(first, rows) };
         for c in (block.first / nr * nr..block.end).step_by(nr) {
             if !block.has(c, nr) {
                 continue;
             }
+            let columns = min(nr, block.end - c);
+            // SAFETY: the impl block's.
+            let b = unsafe { self.keys_operand(block, c, columns) };
             let tile = Tile {
                 rows,
-                columns: min(nr, block.end - c),
+                columns,
                 depth: self.x.dim,
-                a: A::Packed(self.at(first * self.x.dim), rows),
-                b: B::Padded(self.at(self.layout.keys + c * self.x.dim), nr),
-                ahead: 0,
+                a,
+                b,
+                ahead: if let B::Columns(_, token) = b { nr * token } else { 0 },
                 beta: 0.0,
                 c: self.at(self.layout.scores + c),
                 c_row: self.layout.block,
@@ -237,17 +311,17 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     unsafe fn exponentials(&self, block: Block, first: usize, r: usize) -> (f32, f32) {
         let (s, x) = (self.s, self.x);
         let scores = Cells { p: self.at(self.layout.scores + r * self.layout.block), stride: 1 };
-        let run = self.run_in(block.start, first + r);
         // SAFETY: the impl block's.
         unsafe {
+            let run = self.run_in(block.start, first + r);
             if run.first >= run.end {
                 fill(s, scores, block.first, block.end, 0.0);
                 return (f32::MIN, 0.0);
             }
-            let row = self.position(first + r);
+            let row = self.row(first + r);
             let line = Line { rule: &x.rule, row, key: x.first_key + block.start };
             if let Some(copy) = x.copy() {
-                let out = self.copied(copy, first + r, block.start);
+                let out = self.copied(copy, row, block.start);
                 let stage = copy.stage.unwrap_or(Stage::Biased);
                 score_pass(
                     s,
@@ -261,6 +335,8 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                 );
             }
             let (max, sums) = if x.rule.is_plain() {
+                // A row of scores has room for whole vectors.
+                let run = Run { columns: run.columns.next_multiple_of(LANES), ..run };
                 let max = max_pass(s, scores.as_const(), run, x.rule.scale);
                 (max, exp_pass(s, scores.as_const(), scores, run, x.rule.scale, max))
             } else {
@@ -285,7 +361,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
 
     /// The tile's weighted values: one chain over the keys of the chunks that it keeps.
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn weigh(&self, block: Block, rows: usize) {
+    unsafe fn weigh(&self, block: Block, rows: usize, weighted: *mut f32) {
         let nr = S::NV * S::LANES;
         for c in (0..self.x.value_dim).step_by(nr) {
             let (mut key, mut beta) = (0, 0.0);
@@ -301,7 +377,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                     b: self.values_operand(values, c),
                     ahead: 0,
                     beta,
-                    c: self.at(self.layout.weighted + c),
+                    c: weighted.wrapping_add(c),
                     c_row: self.layout.width,
                 };
                 // SAFETY: the impl block's.
@@ -322,7 +398,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         block_max: &[f32; LANES],
         block_sum: &[f32; LANES],
     ) {
-        let (s, l) = (self.s, &self.layout);
+        let (s, l) = (self.s, self.layout);
         let (mut old, mut new) = ([0f32; LANES], [0f32; LANES]);
         // SAFETY: the impl block's.
         unsafe {
@@ -346,9 +422,8 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                     continue;
                 }
                 let weighted = self.at(l.weighted + r * l.width);
-                self.repair(block, run, first, r, weighted);
                 if let Some(states) = self.x.block_states() {
-                    let index = self.index(self.position(first + r));
+                    let index = self.index(self.row(first + r));
                     let state =
                         states.wrapping_add(self.blocks().at(index, block.start / KEY_BLOCK));
                     state.write(block_max[r]);
@@ -373,8 +448,10 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// NaN: it is computed again from the kept keys alone. While all is finite the zeros of
     /// masked keys add nothing, so both ways agree.
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn repair(&self, block: Block, run: Run, first: usize, r: usize, weighted: *mut f32) {
+    unsafe fn repair(&self, block: Block, first: usize, r: usize, weighted: *mut f32) {
         let s = self.s;
+        // SAFETY: the impl block's.
+        let run = unsafe { self.run_in(block.start, first + r) };
         let width = self.x.value_dim;
         // Times zero, what is not finite becomes NaN, and stays it in the sum.
         let mut check = s.splat(0.0);

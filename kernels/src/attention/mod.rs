@@ -24,7 +24,7 @@ use crate::isa::{Isa, run};
 use crate::number::NumbersMut;
 use crate::score::{ALL, Rule, Stage};
 use crate::simd::{LANES, Op, Simd};
-use group::Group;
+use group::{Group, Place};
 pub use merge::{
     Blocks, BlocksOf, MergeBlocks, MergeOutputs, OutputOf, merge_blocks, merge_outputs,
 };
@@ -52,6 +52,8 @@ struct Layout {
     sum: usize,
     /// Two bytes for each chunk of each row.
     kept: usize,
+    /// A [`Place`] for each row.
+    places: usize,
     total: usize,
 }
 
@@ -73,8 +75,9 @@ impl Layout {
         let max = acc.saturating_add(width.saturating_mul(group));
         let sum = max.saturating_add(group.next_multiple_of(LANES));
         let kept = sum.saturating_add(group.next_multiple_of(LANES));
-        let total = kept.saturating_add(group * CHUNKS / 2);
-        Layout { block, width, keys, values, scores, weighted, acc, max, sum, kept, total }
+        let places = kept.saturating_add(group * CHUNKS / 2);
+        let total = places.saturating_add(group * size_of::<Place>() / size_of::<f32>());
+        Layout { block, width, keys, values, scores, weighted, acc, max, sum, kept, places, total }
     }
 }
 
@@ -216,7 +219,10 @@ impl<const MIXED: bool> Op for Units<'_, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
         let x = self.attention;
-        let groups = x.rows().div_ceil(GROUP);
+        let rows = x.rows();
+        let groups = rows.div_ceil(GROUP);
+        let layout = Layout::new(rows, x.keys, x.dim, x.value_dim);
+        let heads = x.heads.checked_div(x.kv_heads).unwrap_or(0);
         for unit in self.first..self.end.min(x.units()) {
             let (Some(line), Some(group)) = (unit.checked_div(groups), unit.checked_rem(groups))
             else {
@@ -231,12 +237,13 @@ impl<const MIXED: bool> Op for Units<'_, MIXED> {
             let group = Group::<S, MIXED> {
                 s,
                 x,
-                layout: Layout::new(x.rows(), x.keys, x.dim, x.value_dim),
+                layout: &layout,
                 workspace: self.workspace,
                 batch,
                 kv_head,
+                first_head: kv_head * heads,
                 first,
-                rows: min(GROUP, x.rows() - first),
+                rows: min(GROUP, rows - first),
             };
             // SAFETY: `attention`'s contract.
             unsafe { group.run() }

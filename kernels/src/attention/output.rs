@@ -1,33 +1,39 @@
 //! The outputs of a group of query rows: how they begin and how they end.
 
-use super::group::Group;
+use super::group::{Group, Place};
 use super::merge::{Blocks, Finished};
 use super::{KEY_BLOCK, Layout, Output, ScoresCopy};
 use crate::gemm::{min, store_any};
-use crate::mask::Grid;
+use crate::mask::{Grid, Row};
 use crate::row::{Cells, Run, Total, divide_pass, exp_pass, fill, nan_pass};
 use crate::score::ALL;
 use crate::simd::Simd;
 
 // SAFETY of the methods below: as those of `Group` beside it.
 impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
-    /// Every output as if nothing were kept.
+    /// Every output as if nothing were kept. Values that are `whole` are written, not merged.
     #[cfg_attr(vectors, inline(always))]
-    pub(super) unsafe fn begin(&self) {
-        let Layout { max, sum, acc, width, .. } = self.layout;
+    pub(super) unsafe fn begin(&self, is_whole: bool) {
+        let &Layout { max, sum, acc, width, .. } = self.layout;
         let s = self.s;
         let cells = |p| Cells { p, stride: 1 };
         // SAFETY: the impl block's.
         unsafe {
             fill(s, cells(self.at(max)), 0, self.rows, f32::MIN);
             fill(s, cells(self.at(sum)), 0, self.rows, 0.0);
-            fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
+            if !is_whole {
+                fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
+            }
+            if self.x.copy().is_none() && self.x.block_states().is_none() {
+                return;
+            }
             for r in 0..self.rows {
+                let at = self.row(r);
                 if let Some(copy) = self.x.copy() {
-                    fill(s, self.copied(copy, r, 0), 0, self.x.keys, f32::NEG_INFINITY);
+                    fill(s, self.copied(copy, at, 0), 0, self.x.keys, f32::NEG_INFINITY);
                 }
                 if let Some(states) = self.x.block_states() {
-                    let (blocks, index) = (self.blocks(), self.index(self.position(r)));
+                    let (blocks, index) = (self.blocks(), self.index(at));
                     for block in 0..blocks.count {
                         let state = states.wrapping_add(blocks.at(index, block));
                         state.write(f32::MIN);
@@ -41,9 +47,10 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// Ends row `r` and writes it where the caller wants it.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn finish(&self, r: usize) {
-        let (s, x, l) = (self.s, self.x, &self.layout);
+        let (s, x, l) = (self.s, self.x, self.layout);
         let Output::Values { out, strides, lse } = x.out else { return };
-        let at = self.position(r);
+        // SAFETY: the impl block's.
+        let at = unsafe { self.row(r) };
         let [batch, head, query, _] = strides;
         let out = out.skip(at.batch * batch + at.head * head + at.query * query);
         // SAFETY: the impl block's.
@@ -69,12 +76,11 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     unsafe fn copy_probs(&self, copy: ScoresCopy, r: usize, end: &Finished) {
         let (s, x) = (self.s, self.x);
-        let (first, last) = self.range(r);
-        let run = Run { first, end: last, columns: x.keys };
-        let at = self.position(r);
         // SAFETY: the impl block's.
         unsafe {
-            let cells = self.copied(copy, r, 0);
+            let (at, Place { first, end: last, .. }) = (self.row(r), self.place(r));
+            let run = Run { first, end: last, columns: x.keys };
+            let cells = self.copied(copy, at, 0);
             fill(s, cells, 0, first, 0.0);
             fill(s, cells, last, x.keys, 0.0);
             exp_pass(s, cells.as_const(), cells, run, 1.0, end.max);
@@ -93,11 +99,11 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         }
     }
 
-    /// Where the scores of row `r` from key `start` on are copied to.
+    /// Where the scores of the row at `at` from key `start` on are copied to.
     #[cfg_attr(vectors, inline(always))]
-    pub(super) fn copied(&self, copy: ScoresCopy, r: usize, start: usize) -> Cells<*mut f32> {
+    pub(super) fn copied(&self, copy: ScoresCopy, at: Row, start: usize) -> Cells<*mut f32> {
         let grid = Grid { data: copy.data.cast_const(), strides: copy.strides };
-        let p = grid.at(self.position(r), start).cast_mut();
+        let p = grid.at(at, start).cast_mut();
         Cells { p, stride: copy.strides[3] }
     }
 

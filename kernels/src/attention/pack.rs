@@ -2,25 +2,51 @@
 
 use super::group::{Block, Group};
 use super::scaled::{PackKeys, PackValues, ScaledTokens};
-use super::tokens::{Data, Tokens};
-use crate::gemm::{B, Packed, Panel, min, pack_any};
+use super::tokens::{Data, Tensor, Tokens};
+use crate::gemm::{A, B, Packed, Panel, min, pack_any};
 use crate::mask::Row;
-use crate::simd::Simd;
+use crate::number::Dtype;
+use crate::simd::{LANES, Simd};
 
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
 // `Layout`, offsets into operands name elements inside the sizes.
 impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
+    /// A single row that lies as a packed one would.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn query_in_place(&self) -> Option<*const f32> {
+        let Tensor { numbers, strides } = self.x.q;
+        let is_f32 = !MIXED || numbers.dtype() == Dtype::F32;
+        if self.rows != 1 || strides[3] != 1 || !is_f32 {
+            return None;
+        }
+        // SAFETY: the impl block's.
+        Some(self.x.q.at(unsafe { self.row(0) }, 0).of())
+    }
+
+    /// The rows `first..first + rows`, a tile of them, as a tile reads them.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) unsafe fn queries_operand(&self, first: usize, rows: usize) -> A {
+        let packed = self.at(first * self.x.dim).cast_const();
+        // SAFETY: the impl block's.
+        A::Packed(unsafe { self.query_in_place() }.unwrap_or(packed), rows)
+    }
+
     /// Tiles of rows, each packed as the product's operand A. A tile may hold the end of one
     /// head and the beginning of the next.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_queries(&self) {
+        // SAFETY: the impl block's.
+        if unsafe { self.query_in_place() }.is_some() {
+            return;
+        }
         let [_, _, token, dim] = self.x.q.strides;
         for first in (0..self.rows).step_by(S::MR) {
             let rows = min(S::MR, self.rows - first);
             let tile = self.at(first * self.x.dim);
             let mut r = 0;
             while r < rows {
-                let at = self.position(first + r);
+                // SAFETY: the impl block's.
+                let at = unsafe { self.row(first + r) };
                 let width = min(rows - r, self.x.queries - at.query);
                 let panel = Panel {
                     source: self.x.q.at(at, 0),
@@ -39,17 +65,67 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         }
     }
 
-    /// The block's kept keys as panels of the product's operand B: `[panel][dim][nr]`.
+    /// Whether tiles read keys where they lie: a packed copy for a single tile would be used once.
+    #[cfg_attr(vectors, inline(always))]
+    fn reads_keys(&self) -> bool {
+        let by_columns = S::LANES == 1 || self.rows <= S::MR_BY_COLUMNS;
+        let (token, dim) = self.x.k.strides();
+        self.rows <= S::MR && self.x.k.is_f32::<MIXED>() && (token == 1 || dim == 1 && by_columns)
+    }
+
+    /// Keys of a tile.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) fn keys_at_once(&self) -> usize {
+        // By columns a tile is one vector wide.
+        if self.reads_keys() { min(S::NV * S::LANES, LANES) } else { S::NV * S::LANES }
+    }
+
+    /// The `width` keys from the block's key `key` on as a tile reads them where they lie, if it can.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn keys_in_place(&self, block: Block, key: usize, width: usize) -> Option<B> {
+        let Data::Numbers(keys) = self.x.k.data else { return None };
+        if !self.reads_keys() {
+            return None;
+        }
+        // SAFETY: the impl block's.
+        let (row, here) = unsafe { self.x.k.piece(self.batch, self.kv_head, block.start + key) };
+        let (source, (token, dim)) = (keys.at(row, 0).of(), self.x.k.strides());
+        if here < width {
+            None
+        } else if token == 1 {
+            Some(B::Rows(source, dim))
+        } else {
+            let is_whole = const { S::LANES == 1 } || width == LANES;
+            is_whole.then_some(B::Columns(source, token))
+        }
+    }
+
+    /// The same keys, where they lie or where [`Group::pack_keys`] put them.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) unsafe fn keys_operand(&self, block: Block, key: usize, width: usize) -> B {
+        let packed = self.at(self.layout.keys + key * self.x.dim);
+        // SAFETY: the impl block's.
+        let in_place = unsafe { self.keys_in_place(block, key, width) };
+        match in_place {
+            Some(keys) => keys,
+            None => B::Padded(packed, self.keys_at_once()),
+        }
+    }
+
+    /// The block's kept keys, such as tiles do not read where they lie, as panels of the product's
+    /// operand B: `[panel][dim][nr]`.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_keys(&self, block: Block) {
-        let nr = S::NV * S::LANES;
+        let nr = self.keys_at_once();
         let depth = self.x.dim;
         for first in (block.first / nr * nr..block.end).step_by(nr) {
-            if !block.has(first, nr) {
+            let width = min(nr, block.end - first);
+            // SAFETY: the impl block's.
+            if !block.has(first, nr) || unsafe { self.keys_in_place(block, first, width) }.is_some()
+            {
                 continue;
             }
             let out = self.at(self.layout.keys + first * depth);
-            let width = min(nr, block.end - first);
             let mut done = 0;
             while done < width {
                 // SAFETY: the impl block's.

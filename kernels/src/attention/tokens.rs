@@ -69,11 +69,17 @@ impl Tokens {
     /// Whether a tile reads them where they lie: numbers of f32 whose last axis is contiguous.
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn lie_as_rows<const MIXED: bool>(&self) -> bool {
+        self.strides().1 == 1 && self.is_f32::<MIXED>()
+    }
+
+    /// Whether they are numbers of f32, as all are where not `MIXED`.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) fn is_f32<const MIXED: bool>(&self) -> bool {
         let is_f32 = match &self.data {
             Data::Numbers(tensor) => tensor.numbers.dtype() == Dtype::F32,
             Data::Scaled { .. } => false,
         };
-        self.strides().1 == 1 && (!MIXED || is_f32)
+        !MIXED || is_f32
     }
 
     /// The place of token `token`, and how many from it on lie a token's stride apart.

@@ -217,9 +217,16 @@ impl<'a> Translator<'a> {
         let (read, lengths, longest) = (&*read, texts.lengths, characters);
         let memory = |room| Memory { rooms: read, room, lengths, longest, watched: None };
 
-        let (mut parts, room) = (Memories(decoder), [sentences, HEADS, STEPS * beams, HEAD_DIM]);
-        let mut tensor = || TensorMut::new(parts.take(room.iter().product()), room);
-        let mut cache = || KvCache::new(tensor()?, tensor()?);
+        let (mut parts, tokens) = (Memories(decoder), STEPS * beams);
+        let room = [sentences, HEADS, tokens, HEAD_DIM];
+        let text = HEADS * tokens * HEAD_DIM;
+        let mut tensor =
+            |strides| TensorMut::with_strides(parts.take(sentences * text), room, strides);
+        // Attention reads keys dim by dim, so that is how they lie.
+        let mut cache = || {
+            let keys = tensor([text, tokens * HEAD_DIM, 1, tokens])?;
+            KvCache::new(keys, tensor([text, tokens * HEAD_DIM, HEAD_DIM, 1])?)
+        };
         Ok(Decoding {
             model: self,
             memories: core::array::from_fn(memory),
