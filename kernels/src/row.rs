@@ -151,10 +151,12 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
     if let Some(max) = unsafe { s.max_strip(&strip, scale, max) } {
         return s.largest(max);
     }
-    for c in (run.start::<S>()..run.end).step_by(S::LANES) {
+    let mut c = first;
+    while c < run.end {
         // SAFETY: these lanes exist.
         let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
         max = s.max(run.keep(s, c, s.mul(v, scale), f32::NEG_INFINITY), max);
+        c += S::LANES;
     }
     s.largest(max)
 }
@@ -217,13 +219,15 @@ impl<S: Simd> Exponentials<S> {
     ) {
         let Exponentials { s, row, run, .. } = *self;
         let (scale, max) = (s.splat(self.scale), s.splat(self.max));
-        for c in (first..end).step_by(S::LANES) {
+        let mut c = first;
+        while c < end {
             // SAFETY: these lanes exist.
             let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
             let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
             let e = run.keep(s, c, e, 0.0);
             store(c, e);
             sums.add(c, e);
+            c += S::LANES;
         }
     }
 }
@@ -432,10 +436,11 @@ pub(crate) unsafe fn fill<S: Simd>(
         unsafe { core::slice::from_raw_parts_mut(row.at(first), end - first) }.fill(value);
         return;
     }
-    let v = s.splat(value);
-    for c in (first..end).step_by(S::LANES) {
+    let (v, mut c) = (s.splat(value), first);
+    while c < end {
         // SAFETY: the cells below `end` are the caller's.
         unsafe { store_strided(s, row.at(c), row.stride, width::<S>(end - c), v) }
+        c += S::LANES;
     }
 }
 

@@ -11,37 +11,47 @@ use crate::simd::{LANES, Simd};
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
 // `Layout`, offsets into operands name elements inside the sizes.
 impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
-    /// A single row that lies as a packed one would.
+    /// The rows `first..first + rows`, a tile of them, where they lie, if a tile can read them so and
+    /// too few tiles do to repay packing. A single row lies as a packed one would.
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn query_in_place(&self) -> Option<*const f32> {
-        let Tensor { numbers, strides } = self.x.q;
-        let is_f32 = !MIXED || numbers.dtype() == Dtype::F32;
-        if self.rows != 1 || strides[3] != 1 || !is_f32 {
+    unsafe fn queries_in_place(&self, first: usize, rows: usize) -> Option<A> {
+        let Tensor { numbers, strides: [_, _, token, dim] } = self.x.q;
+        if dim != 1 || MIXED && numbers.dtype() != Dtype::F32 {
             return None;
         }
         // SAFETY: the impl block's.
-        Some(self.x.q.at(unsafe { self.row(0) }, 0).of())
+        let at = unsafe { self.row(first) };
+        let lie = self.x.q.at(at, 0).of();
+        if rows == 1 {
+            return Some(A::Packed(lie, 1));
+        }
+        let is_one_head = at.query + rows <= self.x.queries;
+        let few_tiles = self.x.keys <= 4 * S::NV * S::LANES && !self.reads_keys();
+        if is_one_head && few_tiles { Some(A::Rows(lie, token)) } else { None }
     }
 
-    /// The rows `first..first + rows`, a tile of them, as a tile reads them.
+    /// The same rows, where they lie or where [`Group::pack_queries`] put them.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn queries_operand(&self, first: usize, rows: usize) -> A {
         let packed = self.at(first * self.x.dim).cast_const();
         // SAFETY: the impl block's.
-        A::Packed(unsafe { self.query_in_place() }.unwrap_or(packed), rows)
+        match unsafe { self.queries_in_place(first, rows) } {
+            Some(queries) => queries,
+            None => A::Packed(packed, rows),
+        }
     }
 
-    /// Tiles of rows, each packed as the product's operand A. A tile may hold the end of one
-    /// head and the beginning of the next.
+    /// Tiles of rows, such as tiles do not read where they lie, each packed as the product's operand
+    /// A. A tile may hold the end of one head and the beginning of the next.
     #[cfg_attr(vectors, inline(always))]
     pub(super) unsafe fn pack_queries(&self) {
-        // SAFETY: the impl block's.
-        if unsafe { self.query_in_place() }.is_some() {
-            return;
-        }
         let [_, _, token, dim] = self.x.q.strides;
         for first in (0..self.rows).step_by(S::MR) {
             let rows = min(S::MR, self.rows - first);
+            // SAFETY: the impl block's.
+            if unsafe { self.queries_in_place(first, rows) }.is_some() {
+                continue;
+            }
             let tile = self.at(first * self.x.dim);
             let mut r = 0;
             while r < rows {
