@@ -108,10 +108,12 @@ pub fn current() -> Result<Isa> {
 #[cfg(feature = "std")]
 fn default() -> Result<Isa> {
     static DEFAULT: std::sync::OnceLock<Result<Isa>> = std::sync::OnceLock::new();
-    *DEFAULT.get_or_init(|| match std::env::var_os(VARIABLE) {
+    let default = DEFAULT.get_or_init(|| match std::env::var_os(VARIABLE) {
         Some(name) if !name.is_empty() => find(VARIABLE, &name.to_string_lossy()),
         _ => Ok(Isa::detect()),
-    })
+    });
+    // No copy of what is nearly never there.
+    default.as_ref().copied().map_err(|error| *error)
 }
 
 #[cfg(not(feature = "std"))]
@@ -120,6 +122,7 @@ fn default() -> Result<Isa> {
 }
 
 /// The given one or [`current`].
+#[inline]
 pub(crate) fn or_current(given: Option<Isa>) -> Result<Isa> {
     given.map_or_else(current, Ok)
 }

@@ -88,27 +88,37 @@ fn extent<const N: usize>(shape: [usize; N], strides: [usize; N]) -> Result<usiz
     last.checked_add(1).ok_or(Error::new("strides", ErrorKind::Overflow))
 }
 
-/// Whether all elements are distinct: sorted by stride, each axis steps over all that the closer
-/// ones span. (Sufficient, and necessary for every layout that slicing and permuting an array give.)
-#[inline]
+/// Whether all elements are distinct: with axes in some order, each steps over all that those before
+/// it span. (Sufficient, and necessary for every layout that slicing and permuting an array give.)
+#[inline(always)]
 fn distinct<const N: usize>(shape: [usize; N], strides: [usize; N]) -> bool {
-    if shape.contains(&0) {
-        return true;
-    }
-    let mut axes: [(usize, usize); N] = core::array::from_fn(|i| {
-        (strides.get(i).copied().unwrap_or(0), shape.get(i).copied().unwrap_or(0))
+    let axes: [_; N] = core::array::from_fn(|i| match (shape.get(i), strides.get(i)) {
+        (Some(size), Some(stride)) => (*stride, *size),
+        _ => (0, 0),
     });
-    axes.sort_unstable();
+    shape.contains(&0) || steps_over(axes.iter().rev()) || sorted_steps_over(axes)
+}
+
+/// For axes as (stride, size).
+#[inline]
+fn steps_over<'a>(axes: impl Iterator<Item = &'a (usize, usize)>) -> bool {
     let mut span = 0usize;
     for (stride, size) in axes {
-        if size > 1 {
-            if stride <= span {
+        if *size > 1 {
+            if *stride <= span {
                 return false;
             }
-            span = span.saturating_add((size - 1).saturating_mul(stride));
+            span = span.saturating_add((size - 1).saturating_mul(*stride));
         }
     }
     true
+}
+
+/// Apart, for the last axis is nearly always the closest.
+#[inline(never)]
+fn sorted_steps_over<const N: usize>(mut axes: [(usize, usize); N]) -> bool {
+    axes.sort_unstable();
+    steps_over(axes.iter())
 }
 
 impl<'a, T, const N: usize> View<'a, T, N> {
@@ -137,27 +147,28 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     /// If `data` is too short, or the extent overflows.
     #[inline]
     pub fn with_strides(data: &'a [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
-        let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;
-        Ok(View { first: data.as_ptr(), shape, strides, elements: PhantomData })
+        // SAFETY: the slice has all elements.
+        Ok(unsafe { View::from_raw(data.as_ptr(), shape, strides) })
     }
 
-    /// An operand whose element `[i, j, ..]` is `first[i * strides[0] + j * strides[1] + ..]`.
-    ///
-    /// # Errors
-    /// If the extent overflows.
+    /// An operand whose element `[i, j, ..]` is `first[i * strides[0] + j * strides[1] + ..]`: for
+    /// memory of another language or library, of which no slice may be made where somebody else
+    /// writes between its elements. Without an element the address and the strides may be any.
     ///
     /// # Safety
-    /// Each of these elements may be read as long as `'a`, and is written by nobody.
-    #[cfg(any(feature = "ndarray", feature = "faer"))]
-    pub(crate) unsafe fn from_raw(
-        first: *const T,
-        shape: [usize; N],
-        strides: [usize; N],
-    ) -> Result<Self> {
-        let strides = meaningful(shape, strides);
-        extent(shape, strides)?;
-        Ok(View { first, shape, strides, elements: PhantomData })
+    /// Counted without wrapping, these elements all lie in one allocation, may be read as long as
+    /// `'a`, and are written by nobody meanwhile.
+    ///
+    /// ```
+    /// let data = [1.0, 2.0, 3.0, 4.0];
+    /// // SAFETY: both are elements of `data`.
+    /// let column = unsafe { masktile::MatRef::from_raw(&data[1], [2, 1], [2, 1]) };
+    /// assert_eq!(column.get([1, 0]), Some(&4.0));
+    /// ```
+    #[inline(always)]
+    pub unsafe fn from_raw(first: *const T, shape: [usize; N], strides: [usize; N]) -> Self {
+        View { first, shape, strides: meaningful(shape, strides), elements: PhantomData }
     }
 
     /// The sizes of the axes.
@@ -328,32 +339,26 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
     /// If `data` is too short, the extent overflows, or two elements are the same number.
     #[inline]
     pub fn with_strides(data: &'a mut [T], shape: [usize; N], strides: [usize; N]) -> Result<Self> {
-        let strides = meaningful(shape, strides);
         long_enough("data", data.len(), extent(shape, strides)?)?;
-        if !distinct(shape, strides) {
-            return Err(Error::new("strides", ErrorKind::Overlap));
-        }
-        Ok(ViewMut { first: data.as_mut_ptr(), shape, strides, elements: PhantomData })
+        // SAFETY: the slice has all elements.
+        unsafe { ViewMut::from_raw(data.as_mut_ptr(), shape, strides) }
     }
 
-    /// An output whose element `[i, j, ..]` is `first[i * strides[0] + j * strides[1] + ..]`.
+    /// An output whose element `[i, j, ..]` is `first[i * strides[0] + j * strides[1] + ..]`; see
+    /// [`View::from_raw`].
     ///
     /// # Errors
-    /// If the extent overflows, or two elements are the same number.
+    /// If two elements are the same number.
     ///
     /// # Safety
-    /// Each of these elements may be read and written as long as `'a`, and by nobody else.
-    #[cfg(any(feature = "ndarray", feature = "faer"))]
-    pub(crate) unsafe fn from_raw(
-        first: *mut T,
-        shape: [usize; N],
-        strides: [usize; N],
-    ) -> Result<Self> {
-        let strides = meaningful(shape, strides);
-        extent(shape, strides)?;
+    /// Counted without wrapping, these elements all lie in one allocation, and are read and written
+    /// by nobody else as long as `'a`.
+    #[inline(always)]
+    pub unsafe fn from_raw(first: *mut T, shape: [usize; N], strides: [usize; N]) -> Result<Self> {
         if !distinct(shape, strides) {
             return Err(Error::new("strides", ErrorKind::Overlap));
         }
+        let strides = meaningful(shape, strides);
         Ok(ViewMut { first, shape, strides, elements: PhantomData })
     }
 

@@ -106,10 +106,10 @@ pub extern "C" fn masktile_attention_workspace_len(
 pub unsafe extern "C" fn masktile_attention(args: *const Attention) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let mut older = None;
             let args = memory.args("args", args, &mut older)?;
-            attend(memory, args, |memory| {
+            attend(&mut memory, args, |memory| {
                 let (k, v) = (memory.view("k", &args.k)?, memory.view("v", &args.v)?);
                 Ok((Source::Tensors { k, v }, api::Mask::None))
             })

@@ -81,7 +81,7 @@ pub unsafe extern "C" fn masktile_kv_cache_append(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let given = memory.copied("cache", cache)?;
             let len = std::mem::offset_of!(KvCache, len);
             let len = memory.write_one("cache", cache.cast::<u8>().wrapping_add(len).cast())?;
@@ -114,13 +114,28 @@ pub unsafe extern "C" fn masktile_kv_cache_attend(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        attend_to(cache, args, |memory, cache| {
+            let source = first_tokens(memory, cache.keys, cache.values, cache.len)?;
+            Ok((source, api::Causal::bottom_right().into()))
+        })
+    }
+}
+
+/// Attention over keys and values from `source`, with its mask where none is given.
+///
+/// # Safety
+/// Every pointer leads to as many elements as are said to be there.
+unsafe fn attend_to<C: Args>(
+    cache: *const C,
+    args: *const Attention,
+    source: impl for<'a> FnOnce(&Memory<'a>, &C) -> Result<(Source<'a>, api::Mask<'a>)>,
+) -> Status {
+    // SAFETY: the caller's.
+    unsafe {
+        call(|mut memory| {
             let (cache, args) = (memory.copied("cache", cache)?, memory.copied("args", args)?);
             without_keys(&args)?;
-            attend(memory, &args, |memory| {
-                let source = first_tokens(memory, cache.keys, cache.values, cache.len)?;
-                Ok((source, api::Causal::bottom_right().into()))
-            })
+            attend(&mut memory, &args, |memory| source(memory, &cache))
         })
     }
 }
@@ -151,7 +166,7 @@ pub unsafe extern "C" fn masktile_ragged_cache_append(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let cache = memory.copied("cache", cache)?;
             let mut cache = api::cache::RaggedCache::new(
                 memory.view_mut("cache keys", &cache.keys)?,
@@ -176,15 +191,11 @@ pub unsafe extern "C" fn masktile_ragged_cache_attend(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
-            let (cache, args) = (memory.copied("cache", cache)?, memory.copied("args", args)?);
-            without_keys(&args)?;
-            attend(memory, &args, |memory| {
-                let lengths = memory.read("lengths", cache.lengths.to_read())?;
-                let longest = lengths.iter().max().copied().unwrap_or(0);
-                let source = first_tokens(memory, cache.keys, cache.values, longest)?;
-                Ok((source, api::Causal::ending_at(lengths).into()))
-            })
+        attend_to(cache, args, |memory, cache| {
+            let lengths = memory.read("lengths", cache.lengths.to_read())?;
+            let longest = lengths.iter().max().copied().unwrap_or(0);
+            let source = first_tokens(memory, cache.keys, cache.values, longest)?;
+            Ok((source, api::Causal::ending_at(lengths).into()))
         })
     }
 }
@@ -203,7 +214,7 @@ pub unsafe extern "C" fn masktile_paged_cache_append(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let given = memory.copied("cache", cache)?;
             let cache_keys = memory.view_mut("cache keys", &given.keys)?;
             let cache_values = memory.view_mut("cache values", &given.values)?;
@@ -230,18 +241,14 @@ pub unsafe extern "C" fn masktile_paged_cache_attend(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
-            let (cache, args) = (memory.copied("cache", cache)?, memory.copied("args", args)?);
-            without_keys(&args)?;
-            attend(memory, &args, |memory| {
-                let kv = PagedKv::new(
-                    memory.view("cache keys", &cache.keys.to_read())?,
-                    memory.view("cache values", &cache.values.to_read())?,
-                    memory.view("table", &cache.table)?,
-                    memory.read("lengths", cache.lengths.to_read())?,
-                )?;
-                Ok((Source::Paged(kv), api::Causal::ending_at(kv.lengths()).into()))
-            })
+        attend_to(cache, args, |memory, cache| {
+            let kv = PagedKv::new(
+                memory.view("cache keys", &cache.keys.to_read())?,
+                memory.view("cache values", &cache.values.to_read())?,
+                memory.view("table", &cache.table)?,
+                memory.read("lengths", cache.lengths.to_read())?,
+            )?;
+            Ok((Source::Paged(kv), api::Causal::ending_at(kv.lengths()).into()))
         })
     }
 }

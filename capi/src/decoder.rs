@@ -16,7 +16,7 @@ pub unsafe extern "C" fn masktile_join_as_row(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let mut joined = memory.view_mut("joined", &joined)?;
             let encoder = memory.view("encoder", &encoder)?;
             let previous = memory.read("previous", previous)?;
@@ -38,7 +38,7 @@ pub unsafe extern "C" fn masktile_join_as_columns(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let mut joined = memory.view_mut("joined", &joined)?;
             let encoder = memory.view("encoder", &encoder)?;
             let previous = memory.read("previous", previous)?;

@@ -99,7 +99,7 @@ pub unsafe extern "C" fn masktile_isa_available(isas: *mut Isa, room: usize) -> 
 pub unsafe extern "C" fn masktile_isa_current(isa: *mut Isa) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let isa = memory.write_one("isa", isa.cast::<u32>())?;
             *isa = Isa::of(api::isa::current()?) as u32;
             Ok(())
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn masktile_isa_current(isa: *mut Isa) -> Status {
 pub unsafe extern "C" fn masktile_isa_named(name: *const c_char, isa: *mut Isa) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let name = memory.text("name", name)?;
             let isa = memory.write_one("isa", isa.cast::<u32>())?;
             *isa = Isa::of(api::isa::named(&name)?) as u32;

@@ -117,27 +117,17 @@ pub extern "C" fn masktile_matmul_workspace_len(m: usize, n: usize, k: usize) ->
 pub unsafe extern "C" fn masktile_matmul(args: *const Matmul) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let mut older = None;
             let args = memory.args("args", args, &mut older)?;
-            match (args.is_of_matrices(), args.is_plain()) {
-                (true, true) => plain(memory, args),
-                (true, false) => run::<2>(memory, args),
-                (false, _) => run::<4>(memory, args),
+            let Matmul { a, b, c, workspace, .. } = *args;
+            let operands = Operands { a, b, c, workspace };
+            if operands.are_matrices() && args.is_of_defaults() {
+                plain(&mut memory, operands)
+            } else {
+                run(memory, args)
             }
         })
-    }
-}
-
-impl Matmul {
-    /// Whether there is but one index of the leading axes.
-    #[inline(always)]
-    fn is_of_matrices(&self) -> bool {
-        let is_matrix = |shape: &[usize; 4]| shape[0] == 1 && shape[1] == 1;
-        is_matrix(&self.c.shape)
-            && is_matrix(&self.a.shape)
-            && (self.b.data.is_null() || is_matrix(&self.b.shape))
-            && (self.residual.data.is_null() || is_matrix(&self.residual.shape))
     }
 }
 
@@ -158,25 +148,47 @@ impl Each {
 /// A product of matrices without options. It is computed apart from the others because a small one
 /// takes no longer than their checks, and what options are put into is copied with each.
 #[inline(always)]
-fn plain(memory: &mut Memory<'_>, args: &Matmul) -> Result<()> {
+fn plain(memory: &mut Memory<'_>, args: Operands) -> Result<()> {
     let mut c = memory.view_mut("c", &args.c)?;
     let workspace = memory.write("workspace", args.workspace)?;
     let (a, b) = (memory.view("a", &args.a)?, memory.view("b", &args.b)?);
     Ok(api::Matmul::<2>::new(a, b).run(&mut c, workspace)?)
 }
 
+/// What every product has: copies, so that nothing is looked up twice.
+#[derive(Clone, Copy)]
+struct Operands {
+    a: View<f32>,
+    b: View<f32>,
+    c: ViewMut<f32>,
+    workspace: SliceMut<f32>,
+}
+
+impl Operands {
+    /// Whether all are matrices, none of them empty.
+    #[inline(always)]
+    fn are_matrices(&self) -> bool {
+        let is_matrix = |[batch, heads, rows, columns]: [usize; 4]| {
+            batch == 1 && heads == 1 && rows > 0 && columns > 0
+        };
+        let shapes = [self.a.shape, self.b.shape, self.c.shape];
+        shapes.into_iter().all(is_matrix) && self.workspace.len > 0
+    }
+}
+
+/// Any other product. It takes the memory by value, so that `plain`'s stays in registers.
 #[inline(never)]
-fn run<const N: usize>(memory: &mut Memory<'_>, args: &Matmul) -> Result<()> {
+fn run(mut memory: Memory<'_>, args: &Matmul) -> Result<()> {
     let mut c = memory.view_mut("c", &args.c)?;
     let workspace = memory.write("workspace", args.workspace)?;
     let each = args.each.function();
-    Ok(product::<N>(memory, args, each.as_deref())?.run(&mut c, workspace)?)
+    Ok(product(&memory, args, each.as_deref())?.run(&mut c, workspace)?)
 }
 
 impl Matmul {
     /// Whether every option is the default.
     #[inline(always)]
-    fn is_plain(&self) -> bool {
+    fn is_of_defaults(&self) -> bool {
         let slices = [self.packed_b, self.scale, self.bias];
         let slices = slices.map(|slice| slice.data.addr() | slice.len);
         let numbers = self.alpha.is_given
@@ -184,21 +196,21 @@ impl Matmul {
             | self.clamp.is_given
             | self.isa
             | self.beta.to_bits();
-        (slices[0] | slices[1] | slices[2] | self.residual.data.addr() | numbers as usize == 0)
-            & self.each.function.is_none()
+        let each = self.each.function.map_or(0, |function| function as usize);
+        let residual = self.residual.data.addr();
+        slices[0] | slices[1] | slices[2] | residual | each | numbers as usize == 0
     }
 }
 
 /// The product that the arguments say, but for C. What is written was lent before.
-#[inline(never)]
-fn product<'p, 'a: 'p, const N: usize>(
+fn product<'p, 'a: 'p>(
     memory: &Memory<'a>,
     args: &Matmul,
     each: Option<&'p EachFunction>,
-) -> Result<api::Matmul<'p, N>> {
+) -> Result<api::Matmul<'p, 4>> {
     let a = memory.view("a", &args.a)?;
     let packed = memory.read_if_given("packed_b", args.packed_b)?;
-    let mut product: api::Matmul<'p, N> = match packed {
+    let mut product: api::Matmul<'p, 4> = match packed {
         None => api::Matmul::new(a, memory.view("b", &args.b)?),
         Some(_) if !args.b.data.is_null() => {
             return Err(Fault::misplaced("b", "either it or `packed_b`"));

@@ -1,19 +1,21 @@
 //! The seam between C's pointers and Rust's slices: everything that is `unsafe` about memory.
 //!
 //! A call's `Memory` stands for the promise that C's caller makes in the header: each pointer is
-//! null or leads to as many elements as are said to be there. All else is checked before a slice is
-//! made: null, alignment, lengths, and that no output lies in another operand. Outputs are claimed
-//! first, so that each operand need be compared with them alone.
+//! null or leads to as many elements as are said to be there. All else is checked before a slice or
+//! a view is made: null, alignment, lengths, and that no output lies in another operand. Outputs are
+//! claimed first, so that each operand need be compared with them alone.
+
+mod claims;
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-
-use arrayvec::ArrayVec;
+use std::ptr::NonNull;
 
 use crate::status::{Fault, Result, Status, caught};
+use claims::{Claim, Claims};
 
 /// Numbers to read; none where `data` is null and `len` 0.
 #[repr(C)]
@@ -133,15 +135,12 @@ impl User {
     }
 }
 
-/// An operand's name and its addresses.
-type Claim = (&'static str, Range<usize>);
-
 /// The memory that C's caller lends to one call.
 pub(crate) struct Memory<'a> {
     /// The struct of arguments that is read where it lies.
-    args: Range<usize>,
+    args: Claim,
     /// What is written.
-    written: ArrayVec<Claim, 6>,
+    written: Claims,
     /// Whether something else was lent to read: behind it nothing is lent to write.
     is_read: Cell<bool>,
     lent: PhantomData<&'a mut u8>,
@@ -154,14 +153,15 @@ pub(crate) struct Memory<'a> {
 /// valid for as many elements as it is given with, until this returns; nobody else writes to what
 /// is read meanwhile, nor reads or writes what is written.
 #[inline]
-pub(crate) unsafe fn call(f: impl for<'a> FnOnce(&mut Memory<'a>) -> Result<()>) -> Status {
-    let mut memory = Memory {
-        args: 0..0,
-        written: ArrayVec::new_const(),
-        is_read: Cell::new(false),
-        lent: PhantomData,
-    };
-    caught(|| f(&mut memory))
+pub(crate) unsafe fn call(f: impl for<'a> FnOnce(Memory<'a>) -> Result<()>) -> Status {
+    caught(|| {
+        f(Memory {
+            args: Claim::NONE,
+            written: Claims::NONE,
+            is_read: Cell::new(false),
+            lent: PhantomData,
+        })
+    })
 }
 
 impl<'a> Memory<'a> {
@@ -178,10 +178,14 @@ impl<'a> Memory<'a> {
     where
         'a: 'r,
     {
-        if self.size_of(argument, args)? < size_of::<A>() {
-            return Ok(older.insert(self.copied(argument, args)?));
+        let size = self.size_of(argument, args)?;
+        if size < size_of::<A>() {
+            addresses::<u8>(argument, args.cast(), size)?;
+            // SAFETY: the caller lends that many bytes, and nothing is lent to write yet.
+            return Ok(older.insert(unsafe { whole(args, size) }));
         }
-        self.args = args.addr()..args.addr().saturating_add(size_of::<A>());
+        let end = args.addr().saturating_add(size_of::<A>());
+        self.args = Claim::new(argument, args.addr()..end);
         // SAFETY: the caller lends it whole, as its size says; it is neither null nor misaligned,
         // all bits are an `A`, and nothing is lent to write that has some of it.
         Ok(unsafe { &*args })
@@ -190,15 +194,9 @@ impl<'a> Memory<'a> {
     /// A copy of the struct, with defaults in what the caller's version of it lacks.
     pub fn copied<A: Args>(&self, argument: &'static str, args: *const A) -> Result<A> {
         let size = self.size_of(argument, args)?;
-        let bytes = addresses::<u8>(argument, args.cast(), size)?;
-        self.apart(argument, &bytes)?;
-        let mut whole = MaybeUninit::<A>::zeroed();
-        // SAFETY: the caller lends `size` bytes, which `whole` has at least and no output has; all
-        // bits, zeros included, are an `A`.
-        unsafe {
-            std::ptr::copy_nonoverlapping(args.cast::<u8>(), whole.as_mut_ptr().cast::<u8>(), size);
-            Ok(whole.assume_init())
-        }
+        self.apart(argument, &addresses::<u8>(argument, args.cast(), size)?)?;
+        // SAFETY: the caller lends that many bytes, and no output has one of them.
+        Ok(unsafe { whole(args, size) })
     }
 
     /// Copies of an array of structs, which all have the size of the first.
@@ -247,7 +245,12 @@ impl<'a> Memory<'a> {
     /// Numbers to read.
     #[inline(always)]
     pub fn read<T: Plain>(&self, argument: &'static str, slice: Slice<T>) -> Result<&'a [T]> {
-        self.lend(argument, slice.data, slice.len)
+        if slice.len == 0 {
+            return Ok(&[]);
+        }
+        self.lend(argument, slice.data, slice.len)?;
+        // SAFETY: lent; they are less than isize::MAX bytes.
+        Ok(unsafe { std::slice::from_raw_parts(slice.data, slice.len) })
     }
 
     /// Numbers to read, if there are any.
@@ -268,7 +271,12 @@ impl<'a> Memory<'a> {
         argument: &'static str,
         slice: SliceMut<T>,
     ) -> Result<&'a mut [T]> {
-        self.lend_mut(argument, slice.data, slice.len)
+        if slice.len == 0 {
+            return Ok(&mut []);
+        }
+        self.lend_mut(argument, slice.data, slice.len)?;
+        // SAFETY: as above, to write.
+        Ok(unsafe { std::slice::from_raw_parts_mut(slice.data, slice.len) })
     }
 
     /// Numbers to write, if there are any.
@@ -315,9 +323,15 @@ impl<'a> Memory<'a> {
         view: &View<T>,
     ) -> Result<api::View<'a, T, N>> {
         let (shape, strides) = last_axes(argument, &view.shape, &view.strides)?;
-        let data = self.lend(argument, view.data, needed(argument, view.len, shape, strides)?)?;
-        api::View::with_strides(data, shape, strides)
-            .map_err(|error| Fault::within(argument, error))
+        if shape.contains(&0) {
+            // SAFETY: it has no element.
+            return Ok(unsafe {
+                api::View::from_raw(NonNull::dangling().as_ptr(), shape, strides)
+            });
+        }
+        self.lend(argument, view.data, needed(argument, view.len, shape, strides)?)?;
+        // SAFETY: all from the first element to the last is lent.
+        Ok(unsafe { api::View::from_raw(view.data, shape, strides) })
     }
 
     /// An operand to write, of its last `N` axes: there is but one index before them.
@@ -328,67 +342,57 @@ impl<'a> Memory<'a> {
         view: &ViewMut<T>,
     ) -> Result<api::ViewMut<'a, T, N>> {
         let (shape, strides) = last_axes(argument, &view.shape, &view.strides)?;
-        let needed = needed(argument, view.len, shape, strides)?;
-        let data = self.lend_mut(argument, view.data, needed)?;
-        api::ViewMut::with_strides(data, shape, strides)
-            .map_err(|error| Fault::within(argument, error))
+        let within = |error| Fault::within(argument, error);
+        if shape.contains(&0) {
+            let nothing = NonNull::dangling().as_ptr();
+            // SAFETY: it has no element.
+            return unsafe { api::ViewMut::from_raw(nothing, shape, strides) }.map_err(within);
+        }
+        self.lend_mut(argument, view.data, needed(argument, view.len, shape, strides)?)?;
+        // SAFETY: as above, to write.
+        unsafe { api::ViewMut::from_raw(view.data, shape, strides) }.map_err(within)
     }
 
+    /// Lends elements to read as long as `'a`, which are then aligned, not null, and in nothing that
+    /// is lent to write. There is one at least.
     #[inline(always)]
-    fn lend<T: Plain>(
-        &self,
-        argument: &'static str,
-        data: *const T,
-        len: usize,
-    ) -> Result<&'a [T]> {
-        let addresses = addresses(argument, data, len)?;
-        if addresses.is_empty() {
-            return Ok(&[]);
-        }
-        self.apart(argument, &addresses)?;
+    fn lend<T>(&self, argument: &'static str, data: *const T, len: usize) -> Result<()> {
+        self.apart(argument, &addresses(argument, data, len)?)?;
         self.is_read.set(true);
-        // SAFETY: the caller lends so many elements; `data` is aligned and not null, they are less
-        // than isize::MAX bytes, and none is in what was lent to write.
-        Ok(unsafe { std::slice::from_raw_parts(data, len) })
+        Ok(())
     }
 
+    /// Lends elements to write as long as `'a`, which are then aligned, not null, and in nothing else
+    /// that is lent: they are claimed before anything is lent to read. There is one at least.
     #[inline(always)]
-    fn lend_mut<T: Plain>(
-        &mut self,
-        argument: &'static str,
-        data: *mut T,
-        len: usize,
-    ) -> Result<&'a mut [T]> {
+    fn lend_mut<T>(&mut self, argument: &'static str, data: *mut T, len: usize) -> Result<()> {
         let addresses = addresses(argument, data, len)?;
-        if addresses.is_empty() {
-            return Ok(&mut []);
-        }
         self.apart(argument, &addresses)?;
-        if overlap(&addresses, &self.args) {
-            return Err(Fault::overlap(argument, "args"));
-        }
+        self.args.apart(argument, &addresses)?;
         assert!(!self.is_read.get(), "`{argument}` is lent to write behind what is lent to read");
-        self.written.push((argument, addresses));
-        // SAFETY: as in `lend`; besides, nothing that is lent later is in it, for it is claimed,
-        // and nothing to read was lent before, as asserted.
-        Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
+        self.written.add(Claim::new(argument, addresses));
+        Ok(())
     }
 
     /// An error if some of the addresses are written by another operand.
     #[inline(always)]
     pub fn apart(&self, argument: &'static str, addresses: &Range<usize>) -> Result<()> {
-        for (other, written) in &self.written {
-            if overlap(addresses, written) {
-                return Err(Fault::overlap(argument, other));
-            }
-        }
-        Ok(())
+        self.written.apart(argument, addresses)
     }
 }
 
-#[inline(always)]
-fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
-    a.start < b.end && b.start < a.end
+/// A copy of a struct, with zeros behind its first `size` bytes.
+///
+/// # Safety
+/// They are valid for reading, and no more than an `A` has.
+#[inline(never)]
+unsafe fn whole<A: Args>(args: *const A, size: usize) -> A {
+    let mut whole = MaybeUninit::<A>::zeroed();
+    // SAFETY: the caller's; all bits, zeros included, are an `A`.
+    unsafe {
+        std::ptr::copy_nonoverlapping(args.cast::<u8>(), whole.as_mut_ptr().cast::<u8>(), size);
+        whole.assume_init()
+    }
 }
 
 /// The last `N` of the axes; an error if there is more than one index before them.
@@ -413,7 +417,7 @@ pub(crate) fn spanned<T>(argument: &'static str, view: &View<T>) -> Result<usize
     needed(argument, view.len, view.shape, view.strides)
 }
 
-/// As [`spanned`], of some of the axes. (The Rust API checks it again.)
+/// As [`spanned`], of some of the axes.
 #[inline(always)]
 fn needed<const N: usize>(
     argument: &'static str,

@@ -19,7 +19,7 @@ pub extern "C" fn masktile_packed_b_len(k: usize, n: usize) -> usize {
 pub unsafe extern "C" fn masktile_pack_b(b: View<f32>, isa: u32, memory: SliceMut<f32>) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|lent| {
+        call(|mut lent| {
             let memory = lent.write("memory", memory)?;
             let b = lent.view("b", &b)?;
             match isa::asked_for(isa)? {
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn masktile_packed_b_shape(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|lent| {
+        call(|mut lent| {
             let (k, n) = (lent.write_one("k", k)?, lent.write_one("n", n)?);
             let packed = api::PackedB::from_memory(lent.read("memory", memory)?)?;
             [*k, *n] = packed.shape();

@@ -52,10 +52,10 @@ unsafe impl Args for Softmax {
 pub unsafe extern "C" fn masktile_softmax(args: *const Softmax) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let mut older = None;
             let args = memory.args("args", args, &mut older)?;
-            softmax(memory, args)
+            softmax(&mut memory, args)
         })
     }
 }

@@ -29,7 +29,7 @@ impl<'a, T> TryFrom<::faer::MatRef<'a, T>> for MatRef<'a, T> {
         let strides = to_unsigned(shape, [matrix.row_stride(), matrix.col_stride()])?;
         // SAFETY: a matrix view borrows its elements, which are those of this shape and these
         // strides, as long as `'a`.
-        unsafe { MatRef::from_raw(matrix.as_ptr(), shape, strides) }
+        Ok(unsafe { MatRef::from_raw(matrix.as_ptr(), shape, strides) })
     }
 }
 

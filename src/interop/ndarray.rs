@@ -55,7 +55,7 @@ impl<'a, T, D: Dimension, const N: usize> TryFrom<ArrayView<'a, T, D>> for View<
         let (shape, strides) = layout(array.shape(), array.strides())?;
         // SAFETY: an array view borrows its elements, which are those of this shape and these
         // strides, as long as `'a`.
-        unsafe { View::from_raw(array.as_ptr(), shape, strides) }
+        Ok(unsafe { View::from_raw(array.as_ptr(), shape, strides) })
     }
 }
 

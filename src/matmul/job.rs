@@ -55,6 +55,7 @@ impl<'a, const N: usize> Job<'a, N> {
         self.lead.iter().fold(1, |all: usize, len| all.saturating_mul(*len))
     }
 
+    #[inline(always)]
     pub(super) fn workspace_len(&self) -> usize {
         let Gemm { m, n, k, .. } = self.gemm;
         match self.gemm.c.dtype() {

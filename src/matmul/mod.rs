@@ -230,6 +230,7 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     /// # Errors
     /// If shapes do not fit, scale, bias or the workspace is too short, B was packed for another
     /// instruction set, or `MASKTILE_ISA` names no available one; C is untouched then.
+    #[inline]
     pub fn run<C: Number, W: Scratch + ?Sized>(
         &self,
         c: &mut ViewMut<'_, C, N>,
@@ -294,6 +295,7 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     }
 
     /// What to compute, all checks done: every element that it names is in a view of its own.
+    #[inline]
     fn checked<'c, C: Number>(&self, c: &mut ViewMut<'_, C, N>) -> Result<Job<'c, N>>
     where
         'a: 'c,
@@ -384,6 +386,7 @@ impl<'a, const N: usize, A: Number, B: Number> Matmul<'a, N, A, B> {
     }
 
     /// B as it is multiplied, k x n.
+    #[inline]
     fn b_shape(&self) -> [usize; N] {
         let [k, n] = match &self.b {
             Right::View(b) => return b.shape(),

@@ -77,10 +77,11 @@ pub extern "C" fn masktile_attention_key_blocks_len(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn masktile_merge(args: *const Merge) -> Status {
     // SAFETY: the caller's.
-    unsafe { call(|memory| merge(memory, &memory.copied("args", args)?)) }
+    unsafe { call(|mut memory| merge(&mut memory, args)) }
 }
 
-fn merge<'a>(memory: &mut Memory<'a>, args: &Merge) -> Result<()> {
+fn merge<'a>(memory: &mut Memory<'a>, args: *const Merge) -> Result<()> {
+    let args = memory.copied("args", args)?;
     let mut out = memory.view_mut("out", &args.out)?;
     let lse = memory.write_if_given("lse", args.lse)?;
     let outputs = memory.read("outputs", args.outputs)?;

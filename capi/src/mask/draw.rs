@@ -24,11 +24,11 @@ pub unsafe extern "C" fn masktile_mask_draw(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let text = memory.write("text", SliceMut { data: text.cast::<u8>(), len: room })?;
             let shape = memory.shape("shape", shape)?;
-            let masks = Masks::new(memory, masks, mask_count)?;
-            let masks = masks.lowered(memory)?;
+            let masks = Masks::new(&memory, masks, mask_count)?;
+            let masks = masks.lowered(&memory)?;
             let drawing = api::Mask::All(&masks).draw(shape)?;
             let mut picture = Bounded { text: String::new(), room };
             if write!(picture, "{drawing}").is_err() || picture.text.len() >= room {
@@ -74,12 +74,12 @@ pub unsafe extern "C" fn masktile_mask_kept(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let kept = memory.write_one("kept", kept)?;
             let (shape, position) =
                 (memory.shape("shape", shape)?, memory.shape("position", position)?);
-            let masks = Masks::new(memory, masks, mask_count)?;
-            *kept = i32::from(api::Mask::All(&masks.lowered(memory)?).kept(shape, position)?);
+            let masks = Masks::new(&memory, masks, mask_count)?;
+            *kept = i32::from(api::Mask::All(&masks.lowered(&memory)?).kept(shape, position)?);
             Ok(())
         })
     }

@@ -42,7 +42,7 @@ pub unsafe extern "C" fn masktile_matmul_parts(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let mut older = None;
             let args = memory.args("args", args, &mut older)?;
             let place = memory.write_one("parts", parts)?;
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn masktile_matmul_parts(
             }
             let mut c = memory.view_mut("c", &args.c)?;
             let each = args.each.function();
-            let parts = product(memory, args, each.as_deref())?.parts(&mut c, count)?;
+            let parts = product(&memory, args, each.as_deref())?.parts(&mut c, count)?;
             let parts = parts.map(|part| {
                 // SAFETY: the memory behind the part is lent until it is freed, by this function's
                 // contract; `each` is on the heap and is freed after it; of the views it holds
@@ -99,7 +99,7 @@ pub unsafe extern "C" fn masktile_parts_run(
 ) -> Status {
     // SAFETY: the caller's.
     unsafe {
-        call(|memory| {
+        call(|mut memory| {
             let what = "given a null pointer, wanted parts";
             let parts = parts.as_ref().ok_or_else(|| Fault::new(Status::Null, "parts", what))?;
             let Some(part) = parts.parts.get(index) else {
