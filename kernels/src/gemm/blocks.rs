@@ -53,23 +53,21 @@ const AHEAD: usize = 256;
 const PIECE: usize = 64;
 
 impl Way {
+    /// The way of a B whose rows are read where they lie, and stay in a cache.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) fn in_place<S: Simd>(pack_a: bool) -> Way {
+        let nr = S::NV * S::LANES;
+        let (b, mr, piece) = (Source::Rows, S::MR, KC);
+        Way { b, pack_a, mr, nr, mc: MC, kc: KC, nc: NC, piece, ahead: 0 }
+    }
+
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn of<S: Simd, const MIXED: bool>(g: &Gemm<'_>) -> Way {
         let nr = S::NV * S::LANES;
         let must_pack_a = g.a_col != 1 || g.alpha != 1.0 || (MIXED && g.a.dtype() != Dtype::F32);
         // A packed A is one stream instead of one a row; packing repays itself over some panels.
         let pack_a = must_pack_a || g.n > 4 * nr;
-        let in_place = Way {
-            b: Source::Rows,
-            pack_a,
-            mr: S::MR,
-            nr,
-            mc: MC,
-            kc: KC,
-            nc: NC,
-            piece: KC,
-            ahead: 0,
-        };
+        let in_place = Way::in_place::<S>(pack_a);
         let floats = g.k.saturating_mul(g.n);
         let b = match g.b {
             Right::Panels(_) => {

@@ -6,7 +6,7 @@ use super::pack::{Packed, Panel, pack_any};
 use super::quantised::{Rows, pack_quantised};
 use super::tile::{A, B, Tile, run_tile};
 use super::wide::Wide;
-use super::{Gemm, MAX_MR, MAX_NR, Right, Span, min};
+use super::{Gemm, KC, MAX_MR, MAX_NR, MC, Right, Span, min};
 use crate::simd::{LANES, Op, Simd};
 
 /// [`super::gemm`] with its instruction set; where not `MIXED` all is of f32, else C is.
@@ -19,10 +19,39 @@ impl<const MIXED: bool> Op for Drive<'_, MIXED> {
     type Out = ();
     #[cfg_attr(vectors, inline(always))]
     fn eval<S: Simd>(self, s: S) {
-        let way = Way::of::<S, MIXED>(self.gemm);
+        if const { !MIXED && S::LANES > 1 } && self.is_small::<S>() {
+            // The loops around its one panel would take longer than its tiles.
+            let Gemm { m, n, k, .. } = *self.gemm;
+            let [rows, depth, columns] = [m, k, n].map(|len| Span { first: 0, len });
+            // SAFETY: `gemm`'s contract.
+            unsafe {
+                self.walk(s, Way::in_place::<S>(false)).block(&Block { rows, depth, columns })
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.walk(s, Way::of::<S, MIXED>(self.gemm)).run() }
+        }
+    }
+}
+
+impl<'a, const MIXED: bool> Drive<'a, MIXED> {
+    /// Whether it is one block of one panel, all of it read where it lies.
+    #[cfg_attr(vectors, inline(always))]
+    fn is_small<S: Simd>(&self) -> bool {
+        let g = self.gemm;
+        matches!(g.b, Right::Numbers(_))
+            && [g.a_col, g.b_col, g.c_col] == [1; 3]
+            && g.alpha == 1.0
+            && g.n <= S::NV * S::LANES
+            && g.m <= MC
+            && g.k <= KC
+    }
+
+    #[cfg_attr(vectors, inline(always))]
+    fn walk<S: Simd>(&self, s: S, way: Way) -> Walk<'a, S, MIXED> {
         let packed_a =
             if way.pack_a { min(self.gemm.m, way.mc) * min(self.gemm.k, way.kc) } else { 0 };
-        let walk = Walk::<S, MIXED> {
+        Walk {
             s,
             g: self.gemm,
             // Panels of B stay where another block of rows will read them.
@@ -30,9 +59,7 @@ impl<const MIXED: bool> Op for Drive<'_, MIXED> {
             packed_b: self.workspace.wrapping_add(packed_a),
             packed_a: self.workspace,
             way,
-        };
-        // SAFETY: `gemm`'s contract.
-        unsafe { walk.run() }
+        }
     }
 }
 
