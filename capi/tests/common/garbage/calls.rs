@@ -73,9 +73,7 @@ impl Garbage<'_> {
 
     pub fn pack(&mut self) -> Status {
         let [.., n, k] = self.sizes;
-        let (mut b, isa) = (self.view::<f32>([1, 1, k, n]), self.enumerator(2));
-        // Packing takes as long as its sizes say, even where one of them is 0.
-        b.shape = b.shape.map(|size| size.min(1 << 16));
+        let (b, isa) = (self.view::<f32>([1, 1, k, n]), self.enumerator(2));
         let memory = self.slice_mut(WORKSPACE);
         let (mut k, mut n) = (0, 0);
         // SAFETY: as above.
@@ -179,12 +177,9 @@ impl Garbage<'_> {
             .map(|_| PartialOutput { out: self.view(shape), lse: self.slice(rows) })
             .collect();
         let lse = self.optional_slice(rows);
-        let mut out = self.view_mut(shape);
-        // A merge takes as long as its sizes say, even where one of them is 0.
-        out.shape = out.shape.map(|size| size.min(1 << 16));
         let args = Merge {
             size: self.size_of::<Merge>(),
-            out,
+            out: self.view_mut(shape),
             blocks: Slice { data: blocks.as_ptr(), len: if of_blocks { count } else { 0 } },
             outputs: Slice { data: outputs.as_ptr(), len: if of_blocks { 0 } else { count } },
             sinks: self.optional_slice(heads),
@@ -276,16 +271,15 @@ impl Garbage<'_> {
                 }
                 2 => {
                     let (masks, text) = (self.masks(), self.slice_mut::<u8>(4096));
-                    let shape = [batch, heads, n, keys];
+                    let shape = self.shape([batch, heads, n, keys]);
                     let shape = self.spoiled(shape.as_ptr());
                     let (data, room) = (text.data.cast(), text.len);
                     mask::masktile_mask_draw(masks.as_ptr(), masks.len(), shape, data, room)
                 }
                 _ => {
                     let masks = self.masks();
-                    let shape = [batch, heads, n, keys];
-                    let position: [usize; 4] =
-                        std::array::from_fn(|axis| self.below(shape[axis] + 1));
+                    let shape = self.shape([batch, heads, n, keys]);
+                    let position = shape.map(|size| self.below(size.saturating_add(1)));
                     let (kept, _) = self.place();
                     let (masks, count) = (self.spoiled(masks.as_ptr()), masks.len());
                     mask::masktile_mask_kept(masks, count, shape.as_ptr(), position.as_ptr(), kept)

@@ -58,11 +58,16 @@ impl Garbage<'_> {
         for (size, stride) in shape.iter().zip(&mut strides) {
             // A few bytes repeated may ask for years of work, which is the caller's to limit.
             *stride = (*stride).max(usize::from(*size > 64));
-            // The step of an axis of one element leads nowhere, but kernels multiply it by up to 32,
-            // and with debug assertions that must not overflow.
-            *stride = if *size < 2 { (*stride).min(1 << 32) } else { *stride };
         }
         View { data, len, shape, strides }
+    }
+
+    /// The right sizes, mostly.
+    pub fn shape(&mut self, mut shape: [usize; 4]) -> [usize; 4] {
+        while self.is_odd() {
+            shape[self.below(4)] = self.size();
+        }
+        shape
     }
 
     pub fn view_mut<T>(&mut self, shape: [usize; 4]) -> ViewMut<T> {
