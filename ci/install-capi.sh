@@ -6,5 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ci/apt-install.sh g++ make cmake pkg-config valgrind libc6-dbg libssl-dev
+# The version is the README's.
+cargo_c=$(grep -o 'cargo-c@[^`]*' README.md)
 cargo capi --version >/dev/null 2>&1 ||
-    CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug cargo-c@0.10.24+cargo-0.98.0
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug "$cargo_c"
