@@ -71,8 +71,9 @@ pub(crate) unsafe fn pack_panel<S: Simd, T: Number>(
                 while p + LANES * T::IN_WORD <= panel.depth {
                     if panel.ahead > 0 {
                         each!(i < 16, {
-                            let line = source.wrapping_add(p + panel.ahead + i * panel.across);
-                            s.prefetch(line.cast());
+                            // Lines behind the last are only asked for: their place may wrap.
+                            let line = source.wrapping_add(i.wrapping_mul(panel.across));
+                            s.prefetch(line.wrapping_add(p + panel.ahead).cast());
                         });
                     }
                     let block = stage(s, source.wrapping_add(p), panel.across, width);
@@ -95,7 +96,8 @@ pub(crate) unsafe fn pack_panel<S: Simd, T: Number>(
             while p < panel.depth {
                 let line = source.wrapping_add(p * panel.along);
                 if panel.ahead > 0 {
-                    s.prefetch(line.wrapping_add(panel.ahead * panel.across).cast());
+                    let ahead = panel.ahead.wrapping_mul(panel.across);
+                    s.prefetch(line.wrapping_add(ahead).cast());
                 }
                 let v = load_strided(s, line, panel.across, width);
                 store(s, out.wrapping_add(p * stride), stored(p), s.mul(v, scale));
