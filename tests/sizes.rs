@@ -187,6 +187,39 @@ fn depth_zero() {
     }
 }
 
+/// The step along an axis of one element leads nowhere, and may be any.
+#[test]
+fn steps_along_one_element() {
+    let numbers: [f32; 400] = std::array::from_fn(|i| i as f32 / 8.0);
+    let product = |isa, [m, n, k]: [usize; 3], is_turned: bool, step: Option<usize>| {
+        let view = |rows: usize, columns: usize| {
+            let [row, column] = if is_turned { [1, rows] } else { [columns, 1] };
+            let stride = |size, usual| if size == 1 { step.unwrap_or(usual) } else { usual };
+            let strides = [stride(rows, row), stride(columns, column)];
+            MatRef::with_strides(&numbers, [rows, columns], strides).unwrap()
+        };
+        let mut c = [0.0; 400];
+        Matmul::new(view(m, k), view(k, n))
+            .isa(isa)
+            .run(&mut MatMut::new(&mut c, [m, n]).unwrap(), &mut [0.0; 4096])
+            .unwrap();
+        c
+    };
+    let sizes = [1, 2, 20];
+    let all = sizes.map(|m| sizes.map(|n| sizes.map(|k| [m, n, k])));
+    for isa in Isa::available() {
+        for size in all.into_iter().flatten().flatten() {
+            for is_turned in [false, true] {
+                let usual = product(isa, size, is_turned, None);
+                for step in EXTREMES {
+                    let c = product(isa, size, is_turned, Some(step));
+                    assert_eq!(c, usual, "{isa}: {size:?}, turned: {is_turned}, step {step}");
+                }
+            }
+        }
+    }
+}
+
 #[track_caller]
 fn too_short<T: Debug>(result: masktile::Result<T>, argument: &str) {
     let error = result.unwrap_err();
