@@ -109,7 +109,7 @@ fn products_have_the_bits_of_the_dequantised_weight() {
     for (rows, columns) in shapes {
         let weight = Random::new(*rows, *columns);
         for weight in weight.all() {
-            for m in [1, 2, 7, 16, 17, 40] {
+            for m in [1, 2, 4, 7, 16, 17, 40] {
                 product::<f32, f32>(&weight, m);
             }
             product::<bf16, f16>(&weight, 3);

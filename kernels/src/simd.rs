@@ -101,11 +101,25 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     /// # Safety
     /// `p` is valid for writing `min(n, LANES)` floats.
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V);
-    /// Four columns of rows of contiguous numbers: lane `i` of vector `c` is `p[i * stride + c]`.
+    /// Four columns of rows of contiguous numbers, one row for each lane: lane `i` of vector `c` is
+    /// `rows[i][c]`.
+    ///
+    /// # Safety
+    /// `rows[i]` is valid for reading 4 floats, of any alignment, for each lane `i`.
+    unsafe fn turn4(self, rows: [*const f32; LANES]) -> [Self::V; 4];
+    /// As [`Simd::turn4`], of rows `stride` apart.
     ///
     /// # Safety
     /// `p + i * stride` is valid for reading 4 floats for each lane `i`.
-    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4];
+    #[inline(always)]
+    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4] {
+        let mut rows = [p; LANES];
+        each!(i < 16, {
+            rows[i] = p.wrapping_add(i * stride);
+        });
+        // SAFETY: the caller's.
+        unsafe { self.turn4(rows) }
+    }
     /// `p[I] * b + c`, rounded once, the first factor in every lane.
     ///
     /// # Safety
@@ -198,8 +212,14 @@ pub trait Simd: Copy + Send + Sync + sealed::Sealed + 'static {
     fn pairs_bf16(self, words: Self::V) -> [Self::V; 2];
     /// Byte `I mod 4` of each lane's bits, the lowest the first, as a signed number.
     fn signed_byte<const I: usize>(self, words: Self::V) -> Self::V;
-    /// Four bits of each lane's, the `I`th from the lowest, as a number from 0 to 15.
-    fn nibble<const I: usize>(self, words: Self::V) -> Self::V;
+    /// As [`Simd::signed_byte`], times 2^24, for which some instruction sets need no shift.
+    #[inline(always)]
+    fn top_byte<const I: usize>(self, words: Self::V) -> Self::V {
+        self.mul(self.signed_byte::<I>(words), self.splat(16_777_216.0))
+    }
+    /// Two numbers from -8 to 7 for each byte of each lane's bits, each as a signed byte of 16 times
+    /// it: those whose excess over -8 is the byte's lower four bits, and those of its upper four.
+    fn nibbles(self, words: Self::V) -> [Self::V; 2];
 
     /// Runs `op` with this instruction set's target features enabled.
     fn run<O: Op>(self, op: O) -> O::Out;

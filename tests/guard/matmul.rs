@@ -188,7 +188,7 @@ fn products_of_halves() {
 fn quantised_weights() {
     against_both("quantised weights", |tally| {
         for (i, n) in thinned(1..=35).into_iter().enumerate() {
-            let (m, k) = ([1, 5, 20][i % 3], [128, 0, 256, 2176][i % 4]);
+            let (m, k) = ([1, 4, 5, 2, 20][i % 5], [128, 0, 256, 2176][i % 4]);
             let mut numbers = Numbers::new(n as u64);
             let a = numbers.many(m * k);
             let mut bytes = |n: usize| -> Box<[u8]> {

@@ -1,11 +1,11 @@
 //! The five loops around the tile.
 
 use super::blocks::{Source, Way};
+use super::columns::run_any_tile;
 use super::epilogue::{Finished, finish};
 use super::pack::{Packed, Panel, pack_any};
-use super::quantised::{Rows, pack_quantised};
+use super::quantised::{Rows, UNIT, pack_quantised};
 use super::tile::{A, B, Tile, run_tile};
-use super::wide::Wide;
 use super::{Gemm, KC, MAX_MR, MAX_NR, MC, Right, Span, min};
 use crate::simd::{LANES, Op, Simd};
 
@@ -122,7 +122,7 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
             if const { S::LANES == 1 } { (self.way.mr, 0) } else { (height, higher) };
         let mut j = 0;
         while j < block.columns.len {
-            let width = min(self.way.nr, block.columns.len - j);
+            let width = self.way.width(block.columns.len - j);
             let mut done = 0;
             // Once at least, as above.
             loop {
@@ -165,15 +165,20 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
                 match way.b {
                     Source::Rows => return B::Rows(here.of(), g.b_row),
                     Source::Columns if width == LANES || const { S::LANES == 1 } => {
-                        return B::Columns(here.of(), g.b_col);
+                        return B::Columns(here, g.b_col);
                     }
                     Source::Packed | Source::Columns | Source::Prepacked => Right::Numbers(b),
                 }
             }
-            Right::Quantised(b) => Right::Quantised(b.skip(column)),
+            Right::Quantised(b) => {
+                let b = b.skip(column);
+                if MIXED && way.b == Source::Columns && width >= LANES {
+                    return B::Units(b, pc / UNIT);
+                }
+                Right::Quantised(b)
+            }
         };
-        // A wide tile reads no more vectors than it has columns of.
-        let stride = if self.is_wide() { width.next_multiple_of(LANES) } else { way.nr };
+        let stride = if way.b == Source::Columns { min(way.nr, LANES) } else { way.nr };
         let slot = self.packed_b.wrapping_add(if self.keep { j * depth } else { 0 });
         if !self.keep || block.rows.first == 0 {
             let packed = Packed { out: slot, stride, padded: stride };
@@ -256,16 +261,10 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
         }
     }
 
-    /// Whether tiles are of a single row and wider than others.
-    #[cfg_attr(vectors, inline(always))]
-    fn is_wide(&self) -> bool {
-        MIXED && self.way.nr > S::NV * S::LANES
-    }
-
     #[cfg_attr(vectors, inline(always))]
     unsafe fn compute(&self, tile: &Tile) {
         // SAFETY: the impl block's.
-        unsafe { if self.is_wide() { self.s.run(Wide(tile)) } else { run_tile(self.s, tile) } }
+        unsafe { if MIXED { run_any_tile(self.s, tile) } else { run_tile(self.s, tile) } }
     }
 
     #[cfg_attr(vectors, inline(always))]

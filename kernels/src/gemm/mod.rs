@@ -1,6 +1,7 @@
 //! The matrix product `C = alpha A B + beta C`: A is m x k, B is k x n, C is m x n, all of any
 //! strides and of any type of number, and what an [`Epilogue`] does to its elements. Arithmetic is in
-//! f32: packing widens halves, and a C of halves is computed in f32, each element rounded once.
+//! f32: other types are widened as they are packed or read, and a C of halves is computed in f32, each
+//! element rounded once.
 //!
 //! Method: K. Goto and R. van de Geijn, *Anatomy of High-Performance Matrix Multiplication*,
 //! ACM TOMS 34(3), 2008: blocks of B and A are packed into panels, and a register tile of
@@ -9,6 +10,7 @@
 //! choice of path shows in the time alone.
 
 mod blocks;
+mod columns;
 mod drive;
 mod epilogue;
 mod pack;
@@ -16,7 +18,6 @@ mod quantised;
 mod rounded;
 mod small;
 mod tile;
-mod wide;
 
 use half::{bf16, f16};
 

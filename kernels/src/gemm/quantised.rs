@@ -1,6 +1,6 @@
-//! Weights of few bits in blocks along k, stored out x in: a row is a column of B. They are turned
-//! into floats as they are packed, 32 of each of 16 rows at once: the codes lie in registers from the
-//! first load on, and a weight is `(code - zero) * scale`, exact in f32.
+//! Weights of few bits in blocks along k, stored out x in: a row is a column of B. Units of 32 weights
+//! of 16 rows at once are turned into words of four signed bytes, which become floats as they are packed
+//! or multiplied: a weight is `(code - zero) * scale`, exact in f32.
 
 use core::mem::MaybeUninit;
 
@@ -81,13 +81,13 @@ impl Q4_0 {
 }
 
 /// How a unit of 32 weights lies.
-trait Format: Copy {
-    /// Words of 32 bits of codes.
-    const WORDS: usize;
-    /// Codes in a word.
-    const IN_WORD: usize = UNIT / Self::WORDS;
-    /// Whether another code than 0 may stand for zero.
-    const HAS_ZEROS: bool = true;
+pub(super) trait Format: Copy {
+    /// Bits of a code: 8 or 4.
+    const BITS: usize;
+    /// Whether weights follow one another in a byte, the first in its lower half.
+    const BY_TURNS: bool = false;
+    /// Whether another code may stand for zero than 8 of four bits.
+    const HAS_ZEROS: bool = false;
 
     /// From row `rows` on.
     fn skip(self, rows: usize) -> Self;
@@ -98,20 +98,18 @@ trait Format: Copy {
     /// # Safety
     /// The weight has the row and the unit.
     unsafe fn scale(self, row: usize, unit: usize) -> u16;
-    /// The codes for zero of these rows.
+    /// 8 less the codes for zero of these rows: what is to be added to their codes less 8.
     ///
     /// # Safety
     /// As above.
-    unsafe fn zeros<S: Simd>(self, s: S, lines: Lines, unit: usize) -> S::V;
-    /// Code `I` of each lane's word.
-    fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V;
-    /// Where in the unit the weight of code `i` of word `word` is.
-    fn place(word: usize, i: usize) -> usize;
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn zeros<S: Simd>(self, s: S, _: Lines, _: usize) -> S::V {
+        s.splat(0.0)
+    }
 }
 
 impl Format for Q8_0 {
-    const WORDS: usize = 8;
-    const HAS_ZEROS: bool = false;
+    const BITS: usize = 8;
 
     #[cfg_attr(vectors, inline(always))]
     fn skip(self, rows: usize) -> Self {
@@ -126,22 +124,10 @@ impl Format for Q8_0 {
         // SAFETY: the caller's; a block begins with it.
         unsafe { self.codes(row, unit).wrapping_sub(2).cast::<u16>().read_unaligned() }
     }
-    #[cfg_attr(vectors, inline(always))]
-    unsafe fn zeros<S: Simd>(self, s: S, _: Lines, _: usize) -> S::V {
-        s.splat(0.0)
-    }
-    #[cfg_attr(vectors, inline(always))]
-    fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V {
-        s.signed_byte::<I>(words)
-    }
-    #[cfg_attr(vectors, inline(always))]
-    fn place(word: usize, i: usize) -> usize {
-        4 * word + i
-    }
 }
 
 impl Format for Q4_0 {
-    const WORDS: usize = 4;
+    const BITS: usize = 4;
 
     #[cfg_attr(vectors, inline(always))]
     fn skip(self, rows: usize) -> Self {
@@ -156,22 +142,12 @@ impl Format for Q4_0 {
         // SAFETY: the caller's; a block begins with it.
         unsafe { self.codes(row, unit).wrapping_sub(2).cast::<u16>().read_unaligned() }
     }
-    #[cfg_attr(vectors, inline(always))]
-    unsafe fn zeros<S: Simd>(self, s: S, _: Lines, _: usize) -> S::V {
-        s.splat(8.0)
-    }
-    #[cfg_attr(vectors, inline(always))]
-    fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V {
-        s.nibble::<I>(words)
-    }
-    #[cfg_attr(vectors, inline(always))]
-    fn place(word: usize, i: usize) -> usize {
-        4 * word + i / 2 + i % 2 * (UNIT / 2)
-    }
 }
 
 impl Format for Q4Groups {
-    const WORDS: usize = 4;
+    const BITS: usize = 4;
+    const BY_TURNS: bool = true;
+    const HAS_ZEROS: bool = true;
 
     #[cfg_attr(vectors, inline(always))]
     fn skip(self, rows: usize) -> Self {
@@ -199,19 +175,11 @@ impl Format for Q4Groups {
             if i < S::LANES {
                 let zero = self.skip(lines.row(i)).zeros.wrapping_add(unit >> self.log_units);
                 // SAFETY: the caller's.
-                zeros[i] = f32::from(unsafe { zero.read() });
+                zeros[i] = 8.0 - f32::from(unsafe { zero.read() });
             }
         });
         // SAFETY: the array has 16 numbers.
         unsafe { s.load(zeros.as_ptr()) }
-    }
-    #[cfg_attr(vectors, inline(always))]
-    fn code<S: Simd, const I: usize>(s: S, words: S::V) -> S::V {
-        s.nibble::<I>(words)
-    }
-    #[cfg_attr(vectors, inline(always))]
-    fn place(word: usize, i: usize) -> usize {
-        8 * word + i
     }
 }
 
@@ -223,7 +191,7 @@ pub(super) struct Rows {
     pub len: usize,
     /// In whole units.
     pub depth: Span,
-    /// How many weights ahead cache lines are asked for; 0 for not at all.
+    /// How many weights ahead cache lines are asked for.
     pub ahead: usize,
 }
 
@@ -258,14 +226,20 @@ impl<F: Format> Op for Unpack<F> {
             let lines = if x < len { Lines(len - x) } else { Lines(1) };
             let format = format.skip(min(x, len.saturating_sub(1)));
             for p in (0..depth.len).step_by(UNIT) {
-                let unit = (depth.first + p) / UNIT;
+                let (unit, mut words) = ((depth.first + p) / UNIT, Words::new());
                 let out = packed.out.wrapping_add(p * packed.stride + x);
                 // SAFETY: `pack_quantised`, which made it.
                 unsafe {
-                    if ahead > 0 {
-                        lines.prefetch(s, format, unit + ahead / UNIT);
+                    let scales = lines.turn(s, format, unit, ahead, &mut words);
+                    for run in 0..UNIT / Words::run::<F>() {
+                        each!(i < 8, {
+                            if const { i < Words::run::<F>() } {
+                                let weight = words.weight::<S, F, i>(s, run, scales);
+                                let at = run * Words::run::<F>() + i;
+                                s.store(out.wrapping_add(at * packed.stride), weight);
+                            }
+                        });
                     }
-                    lines.unpack(s, format, unit, out, packed.stride);
                 }
             }
         }
@@ -274,10 +248,7 @@ impl<F: Format> Op for Unpack<F> {
 
 /// As many rows as a vector has lanes, of which there are so many; the last again for the missing.
 #[derive(Clone, Copy)]
-struct Lines(usize);
-
-/// The codes of a unit of 16 rows, those of a row side by side.
-type Codes = [MaybeUninit<[u32; 8]>; LANES];
+pub(super) struct Lines(pub usize);
 
 impl Lines {
     #[cfg_attr(vectors, inline(always))]
@@ -285,62 +256,106 @@ impl Lines {
         if lane < self.0 { lane } else { self.0 - 1 }
     }
 
-    #[cfg_attr(vectors, inline(always))]
-    fn prefetch<S: Simd, F: Format>(self, s: S, format: F, unit: usize) {
-        each!(i < 16, {
-            if i < S::LANES {
-                s.prefetch(format.codes(self.row(i), unit).cast());
-            }
-        });
-    }
-
-    /// The 32 weights of a unit, a vector of the rows' for each.
+    /// Turns a unit of the rows into words, and gives what the bytes are to be multiplied by and what
+    /// is to be added; asks for the cache lines of the unit `ahead` weights ahead.
     ///
     /// # Safety
-    /// The weight has the rows and the unit; 32 vectors from `out` on, `stride` apart, are valid for
-    /// writing.
+    /// The weight has the rows and the unit.
     #[cfg_attr(vectors, inline(always))]
-    unsafe fn unpack<S: Simd, F: Format>(
+    pub(super) unsafe fn turn<S: Simd, F: Format>(
         self,
         s: S,
         format: F,
         unit: usize,
-        out: *mut f32,
-        stride: usize,
-    ) {
-        let mut codes: Codes = [const { MaybeUninit::uninit() }; LANES];
+        ahead: usize,
+        words: &mut Words,
+    ) -> [S::V; 2] {
+        let mut rows = [core::ptr::null::<f32>(); LANES];
         let mut scales = [0; LANES];
-        // SAFETY: the caller's; a place of `codes` holds 8 words.
+        each!(i < 16, {
+            rows[i] = format.codes(self.row(i), unit).cast();
+        });
+        // SAFETY: the caller's: a unit has 16 or 32 bytes of codes.
         unsafe {
+            let turned = s.turn4(rows);
+            if const { F::BITS == 8 } {
+                each!(q < 4, {
+                    words.put(s, q, turned[q]);
+                });
+                each!(i < 16, {
+                    rows[i] = rows[i].wrapping_add(4);
+                });
+                let rest = s.turn4(rows);
+                each!(q < 4, {
+                    words.put(s, 4 + q, rest[q]);
+                });
+            } else {
+                each!(q < 4, {
+                    let [lower, upper] = s.nibbles(turned[q]);
+                    let places =
+                        if const { F::BY_TURNS } { [2 * q, 2 * q + 1] } else { [q, 4 + q] };
+                    words.put(s, places[0], lower);
+                    words.put(s, places[1], upper);
+                });
+            }
             each!(i < 16, {
                 if i < S::LANES {
-                    let row = self.row(i);
-                    let (from, to) = (format.codes(row, unit), codes[i].as_mut_ptr());
-                    core::ptr::copy_nonoverlapping(from, to.cast(), 4 * F::WORDS);
-                    scales[i] = format.scale(row, unit);
+                    s.prefetch(format.codes(self.row(i), unit + ahead / UNIT).cast());
+                    scales[i] = format.scale(self.row(i), unit);
                 }
             });
             let scale = s.widen_f16(scales);
-            // (code - zero) * scale, rounded once, and not at all: both products are exact, and so
-            // is their difference.
-            let offset = s.sub(s.splat(0.0), s.mul(format.zeros(s, self, unit), scale));
-            for first in (0..F::WORDS).step_by(4) {
-                let words = s.columns4(codes.as_ptr().cast::<f32>().add(first), 8);
-                each!(q < 4, {
-                    each!(i < 8, {
-                        if i < F::IN_WORD {
-                            let code = F::code::<S, i>(s, words[q]);
-                            let weight = if const { F::HAS_ZEROS } {
-                                s.fma(code, scale, offset)
-                            } else {
-                                s.mul(code, scale)
-                            };
-                            let out = out.wrapping_add(F::place(first + q, i) * stride);
-                            s.store(out, weight);
-                        }
-                    });
-                });
-            }
+            // Of bytes as the top of 32 bits, or of half bytes as the top of bytes.
+            let factor = const { 1.0 / (1u64 << (32 - F::BITS)) as f32 };
+            let zeros = format.zeros(s, self, unit);
+            [s.mul(scale, s.splat(factor)), s.mul(zeros, scale)]
         }
+    }
+}
+
+/// A unit of as many rows as a vector has lanes, in words of four signed bytes.
+pub(super) struct Words([MaybeUninit<[f32; LANES]>; UNIT / 4]);
+
+impl Words {
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) const fn new() -> Self {
+        Words([const { MaybeUninit::uninit() }; UNIT / 4])
+    }
+
+    #[cfg_attr(vectors, inline(always))]
+    fn put<S: Simd>(&mut self, s: S, at: usize, words: S::V) {
+        if let Some(place) = self.0.get_mut(at) {
+            // SAFETY: a place has 16 floats.
+            unsafe { s.store(place.as_mut_ptr().cast(), words) }
+        }
+    }
+
+    /// How many weights follow one another in a word, or in two by turns.
+    pub(super) const fn run<F: Format>() -> usize {
+        if F::BY_TURNS { 8 } else { 4 }
+    }
+
+    /// Weight `I` of run `run`, with what [`Lines::turn`] gave.
+    ///
+    /// # Safety
+    /// The words were turned, and there are so many runs and weights in one.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) unsafe fn weight<S: Simd, F: Format, const I: usize>(
+        &self,
+        s: S,
+        run: usize,
+        [scale, offset]: [S::V; 2],
+    ) -> S::V {
+        let (word, byte) = if const { F::BY_TURNS } { (2 * run + I % 2, I / 2) } else { (run, I) };
+        // SAFETY: the caller's.
+        let words = unsafe { s.load(self.0.as_ptr().add(word).cast()) };
+        let number = match byte {
+            0 => s.top_byte::<0>(words),
+            1 => s.top_byte::<1>(words),
+            2 => s.top_byte::<2>(words),
+            _ => s.top_byte::<3>(words),
+        };
+        // Rounded not at all: the product is exact, and so is what is to be added, and their sum.
+        if const { F::HAS_ZEROS } { s.fma(number, scale, offset) } else { s.mul(number, scale) }
     }
 }

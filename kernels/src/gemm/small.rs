@@ -71,7 +71,8 @@ impl Op for Small<'_> {
         };
         let b = match t.b {
             B::Rows(p, along) | B::Padded(p, along) => Lines { p, along, across: 1 },
-            B::Columns(p, across) => Lines { p, along: 1, across },
+            B::Columns(p, across) => Lines { p: p.of(), along: 1, across },
+            B::Units(..) => return,
         };
         let part = |i: usize, j: usize| Part {
             tile: t,

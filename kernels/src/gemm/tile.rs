@@ -4,15 +4,14 @@
 //! does `rows * nr / 16` fused multiply-adds. The edges are tiles of fewer rows or vectors of
 //! their own, the last vector masked, so no edge computes a row that nobody asked for.
 //!
-//! A weight that lies out x in is read by columns: four steps of 16 columns at once, turned in
-//! registers, so that few rows against a large weight stream it once without a packed copy.
-//!
 //! What follows is for vectors of 16; [`super::small`] has the tile of single numbers.
 
 use core::mem::MaybeUninit;
 
-use super::pack::{load_strided, stage};
+use super::columns::{Columns, Lying};
+use super::quantised::Quantised;
 use super::small::Small;
+use crate::number::Numbers;
 use crate::simd::{LANES, Op, Simd, each};
 
 /// The rows of A that a tile takes.
@@ -45,7 +44,10 @@ pub(crate) enum B {
     Padded(*const f32, usize),
     /// Element `p` of column `j` at `j * stride + p`. The tile is [`LANES`] columns wide, at most
     /// [`Simd::MR_BY_COLUMNS`] rows high, and its A is packed, unless vectors are single numbers.
-    Columns(*const f32, usize),
+    Columns(Numbers, usize),
+    /// Columns of a quantised weight from this unit on, as for [`B::Columns`], and for one row as many
+    /// again.
+    Units(Quantised, usize),
 }
 
 /// `C = A B + beta C` for one tile. Columns of C are contiguous.
@@ -53,7 +55,7 @@ pub(crate) enum B {
 pub(crate) struct Tile {
     /// 1 to `S::MR`, or to `S::MR_BY_COLUMNS` where that is more and the tile one vector wide.
     pub rows: usize,
-    /// 1 to `S::NV * S::LANES`.
+    /// 1 to `S::NV * S::LANES`, but for [`B::Columns`] and [`B::Units`].
     pub columns: usize,
     pub depth: usize,
     pub a: A,
@@ -73,7 +75,7 @@ const COLUMNS: u8 = 2;
 /// As `PADDED`, asking for cache lines ahead.
 const FAR: u8 = 3;
 
-/// Computes a tile with code made for its number of rows and vectors.
+/// Computes a tile with code made for its number of rows and vectors. Its B is of f32.
 ///
 /// # Safety
 /// `rows` and `columns` are as [`Tile`] says; the elements of A, B and C are valid for reading,
@@ -145,7 +147,7 @@ struct Body<'a, const ROWS: usize, const NV: usize, const PACKED: bool, const B_
 
 /// The sums of a tile. Written element by element and never as a whole: so they stay in registers
 /// at every optimisation level, where an initialised array lives on the stack at some.
-type Sums<V, const ROWS: usize, const NV: usize> = [[MaybeUninit<V>; NV]; ROWS];
+pub(super) type Sums<V, const ROWS: usize, const NV: usize> = [[MaybeUninit<V>; NV]; ROWS];
 
 impl<const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8> Op
     for Body<'_, ROWS, NV, PACKED, B_KIND>
@@ -154,45 +156,79 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8> O
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let t = self.0;
-        let last = NV - 1;
-        let last_columns = t.columns - last * LANES;
-        let mut acc: Sums<S::V, ROWS, NV> = [[const { MaybeUninit::uninit() }; NV]; ROWS];
-        // SAFETY: `run_tile`'s contract bounds every access; each element of `acc` is written by
-        // the first block before another reads it.
+        // SAFETY: `run_tile`'s contract bounds every access.
         unsafe {
-            if t.beta == 0.0 {
-                each!(i < ROWS <= 16, {
-                    each!(v < NV <= 2, {
-                        acc[i][v].write(s.splat(0.0));
-                    });
-                });
+            let mut acc = t.sums::<S, ROWS, NV>(s);
+            if let (true, B::Columns(b, stride)) = (const { B_KIND == COLUMNS }, t.b) {
+                Lying { p: b.of::<f32>(), stride }.walk(s, t, &mut acc);
             } else {
-                let beta = s.splat(t.beta);
-                each!(i < ROWS <= 16, {
-                    each!(v < NV <= 2, {
-                        let c = t.c.wrapping_add(i * t.c_row + v * LANES);
-                        let n = if v == last { last_columns } else { LANES };
-                        acc[i][v].write(s.mul(beta, s.load_first(c, n)));
-                    });
-                });
+                walk_rows::<S, ROWS, NV, PACKED, B_KIND>(s, t, &mut acc);
             }
-            if const { B_KIND == COLUMNS } {
-                walk_columns(s, t, &mut acc);
-            } else {
-                walk_rows::<S, ROWS, NV, PACKED, B_KIND>(s, t, last_columns, &mut acc);
-            }
+            t.store(s, &acc);
+        }
+    }
+}
+
+// SAFETY of the methods below: the rows and columns are the tile's own.
+impl Tile {
+    /// The sums to begin with.
+    ///
+    /// # Safety
+    /// [`run_tile`]'s; the tile has as many rows and vectors.
+    #[inline(always)]
+    pub(super) unsafe fn sums<S: Simd, const ROWS: usize, const NV: usize>(
+        &self,
+        s: S,
+    ) -> Sums<S::V, ROWS, NV> {
+        let mut acc: Sums<S::V, ROWS, NV> = [[const { MaybeUninit::uninit() }; NV]; ROWS];
+        if self.beta == 0.0 {
             each!(i < ROWS <= 16, {
                 each!(v < NV <= 2, {
-                    let c = t.c.wrapping_add(i * t.c_row + v * LANES);
-                    let sum = acc[i][v].assume_init();
-                    if v == last && last_columns != LANES {
-                        s.store_first(c, last_columns, sum);
+                    acc[i][v].write(s.splat(0.0));
+                });
+            });
+        } else {
+            let beta = s.splat(self.beta);
+            each!(i < ROWS <= 16, {
+                each!(v < NV <= 2, {
+                    let (c, n) = self.part(i, v);
+                    // SAFETY: the impl block's.
+                    acc[i][v].write(s.mul(beta, unsafe { s.load_first(c, n) }));
+                });
+            });
+        }
+        acc
+    }
+
+    /// Writes the sums.
+    ///
+    /// # Safety
+    /// As above; the sums are written.
+    #[inline(always)]
+    pub(super) unsafe fn store<S: Simd, const ROWS: usize, const NV: usize>(
+        &self,
+        s: S,
+        acc: &Sums<S::V, ROWS, NV>,
+    ) {
+        // SAFETY: the impl block's.
+        unsafe {
+            each!(i < ROWS <= 16, {
+                each!(v < NV <= 2, {
+                    let ((c, n), sum) = (self.part(i, v), acc[i][v].assume_init());
+                    if v == NV - 1 && n < LANES {
+                        s.store_first(c, n, sum);
                     } else {
                         s.store(c, sum);
                     }
                 });
             });
         }
+    }
+
+    /// Where vector `v` of row `i` of C is, and how many of its columns the tile has.
+    #[inline(always)]
+    fn part(&self, i: usize, v: usize) -> (*mut f32, usize) {
+        (self.c.wrapping_add(i * self.c_row + v * LANES), self.columns - v * LANES)
     }
 }
 
@@ -210,15 +246,15 @@ unsafe fn walk_rows<
 >(
     s: S,
     t: &Tile,
-    last_columns: usize,
     acc: &mut Sums<S::V, ROWS, NV>,
 ) {
+    let (B::Rows(mut b, b_row) | B::Padded(mut b, b_row)) = t.b else { return };
+    let last_columns = t.columns - (NV - 1) * LANES;
     let (mut a, a_row, a_step) = match t.a {
         A::Packed(a, _) => (a, 1, ROWS),
         A::Rows(a, stride) => (a, stride, 1),
     };
     let (a_row, a_step) = if PACKED { (1, ROWS) } else { (a_row, a_step) };
-    let (B::Rows(mut b, b_row) | B::Padded(mut b, b_row) | B::Columns(mut b, b_row)) = t.b;
     let mut p = 0;
     // SAFETY: the caller's.
     unsafe {
@@ -302,66 +338,5 @@ impl Step {
                 }
             });
         }
-    }
-}
-
-/// The depth, where B lies by columns.
-///
-/// # Safety
-/// [`run_tile`]'s; `acc` is written.
-#[inline(always)]
-unsafe fn walk_columns<S: Simd, const ROWS: usize, const NV: usize>(
-    s: S,
-    t: &Tile,
-    acc: &mut Sums<S::V, ROWS, NV>,
-) {
-    let (A::Packed(mut a, _), B::Columns(b, stride)) = (t.a, t.b) else {
-        return;
-    };
-    let mut p = 0;
-    // SAFETY: the caller's.
-    unsafe {
-        while p + LANES <= t.depth {
-            let lines = b.wrapping_add(p);
-            each!(i < 16, {
-                s.prefetch(lines.wrapping_add(i * stride + t.ahead));
-            });
-            let block = stage(s, lines, stride, LANES);
-            each!(g < 4, {
-                let columns = s.columns4(block.as_ptr().cast::<f32>().add(4 * g), LANES);
-                each!(q < 4, {
-                    add_column(s, a.wrapping_add((4 * g + q) * ROWS), columns[q], acc);
-                });
-            });
-            a = a.wrapping_add(LANES * ROWS);
-            p += LANES;
-        }
-        while p < t.depth {
-            let column = load_strided(s, b.wrapping_add(p), stride, LANES);
-            add_column(s, a, column, acc);
-            a = a.wrapping_add(ROWS);
-            p += 1;
-        }
-    }
-}
-
-/// One step of the depth for 16 columns, A packed.
-///
-/// # Safety
-/// [`run_tile`]'s; `acc` is written.
-#[inline(always)]
-unsafe fn add_column<S: Simd, const ROWS: usize, const NV: usize>(
-    s: S,
-    a: *const f32,
-    column: S::V,
-    acc: &mut Sums<S::V, ROWS, NV>,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        each!(i < ROWS <= 16, {
-            let x = s.splat(a.wrapping_add(i).read());
-            let sum = s.fma(x, column, acc[i][0].assume_init());
-            acc[i][0].write(sum);
-        });
     }
 }

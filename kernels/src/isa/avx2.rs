@@ -123,32 +123,54 @@ unsafe fn signed_byte_of_8<const I: usize>(words: __m256) -> __m256 {
     }
 }
 
+/// How a shuffle of 16 bytes puts byte `i mod 4` of each word at its top, above zeros.
+pub(super) const fn top_of_words(i: usize) -> [i8; LANES] {
+    let (mut order, i) = ([-128; LANES], (i % 4) as i8);
+    [order[3], order[7], order[11], order[15]] = [i, i + 4, i + 8, i + 12];
+    order
+}
+
 /// # Safety
 /// The machine has AVX2.
 #[inline(always)]
-unsafe fn nibble_of_8<const I: usize>(words: __m256) -> __m256 {
+unsafe fn top_byte_of_8<const I: usize>(words: __m256) -> __m256 {
     // SAFETY: the caller's.
     unsafe {
-        let below = _mm256_set1_epi32(4 * I as i32);
-        let bits = _mm256_srlv_epi32(_mm256_castps_si256(words), below);
-        _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(15)))
+        // Shifts have one port on Zen 2, shuffles two.
+        let order = const { &top_of_words(I) }.as_ptr().cast();
+        let order = _mm256_broadcastsi128_si256(_mm_loadu_si128(order));
+        _mm256_cvtepi32_ps(_mm256_shuffle_epi8(_mm256_castps_si256(words), order))
+    }
+}
+
+/// # Safety
+/// The machine has AVX2.
+#[inline(always)]
+unsafe fn nibbles_of_8(words: __m256) -> [__m256; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        let upper = _mm256_set1_epi8(!0xf);
+        let signed = _mm256_xor_si256(_mm256_castps_si256(words), _mm256_set1_epi8(!0x77));
+        [
+            _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32::<4>(signed), upper)),
+            _mm256_castsi256_ps(_mm256_and_si256(signed, upper)),
+        ]
     }
 }
 
 /// Four columns of 8 rows.
 ///
 /// # Safety
-/// The machine has AVX; `p + i * stride` is valid for reading 4 floats for `i < 8`.
+/// The machine has AVX; each row is valid for reading 4 floats.
 #[inline(always)]
-unsafe fn columns4_of_8(p: *const f32, stride: usize) -> [__m256; 4] {
+unsafe fn turn4_of_8(rows: [*const f32; 8]) -> [__m256; 4] {
     // Rows g and g + 4 in the two parts of a register, then a transpose of 4 x 4 in each.
     // SAFETY: the caller's.
     unsafe {
-        let at = |i: usize| p.wrapping_add(i * stride);
-        let a = _mm256_set_m128(_mm_loadu_ps(at(4)), _mm_loadu_ps(at(0)));
-        let b = _mm256_set_m128(_mm_loadu_ps(at(5)), _mm_loadu_ps(at(1)));
-        let c = _mm256_set_m128(_mm_loadu_ps(at(6)), _mm_loadu_ps(at(2)));
-        let d = _mm256_set_m128(_mm_loadu_ps(at(7)), _mm_loadu_ps(at(3)));
+        let a = _mm256_set_m128(_mm_loadu_ps(rows[4]), _mm_loadu_ps(rows[0]));
+        let b = _mm256_set_m128(_mm_loadu_ps(rows[5]), _mm_loadu_ps(rows[1]));
+        let c = _mm256_set_m128(_mm_loadu_ps(rows[6]), _mm_loadu_ps(rows[2]));
+        let d = _mm256_set_m128(_mm_loadu_ps(rows[7]), _mm_loadu_ps(rows[3]));
         let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
         let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
         [
@@ -169,8 +191,8 @@ impl Simd for Avx2 {
     // 12 accumulators, 2 registers of B and 1 broadcast fill 15 of 16.
     const MR: usize = 6;
     const NV: usize = 1;
-    // 6 registers of sums, 8 of B and 1 broadcast.
-    const MR_BY_COLUMNS: usize = 3;
+    // 8 registers of sums, 8 of B and 1 broadcast: one waits in memory, which costs less than packing B.
+    const MR_BY_COLUMNS: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -313,11 +335,11 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn columns4(self, p: *const f32, stride: usize) -> [Self::V; 4] {
+    unsafe fn turn4(self, rows: [*const f32; LANES]) -> [Self::V; 4] {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = rows;
         // SAFETY: the caller's.
         unsafe {
-            let (low, high) =
-                (columns4_of_8(p, stride), columns4_of_8(p.wrapping_add(8 * stride), stride));
+            let (low, high) = (turn4_of_8([a, b, c, d, e, f, g, h]), turn4_of_8(rest));
             [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
         }
     }
@@ -402,8 +424,15 @@ impl Simd for Avx2 {
         unsafe { [signed_byte_of_8::<I>(words[0]), signed_byte_of_8::<I>(words[1])] }
     }
     #[inline(always)]
-    fn nibble<const I: usize>(self, words: Self::V) -> Self::V {
-        unsafe { [nibble_of_8::<I>(words[0]), nibble_of_8::<I>(words[1])] }
+    fn top_byte<const I: usize>(self, words: Self::V) -> Self::V {
+        unsafe { [top_byte_of_8::<I>(words[0]), top_byte_of_8::<I>(words[1])] }
+    }
+    #[inline(always)]
+    fn nibbles(self, words: Self::V) -> [Self::V; 2] {
+        unsafe {
+            let (a, b) = (nibbles_of_8(words[0]), nibbles_of_8(words[1]));
+            [[a[0], b[0]], [a[1], b[1]]]
+        }
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::*;
 
+use super::avx2::top_of_words;
 use crate::simd::{LANES, Op, Simd, sealed::Sealed};
 
 pub(super) mod int8;
@@ -153,10 +154,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, first_bits(n), v) }
     }
     #[inline(always)]
-    unsafe fn columns4(self, p: *const f32, stride: usize) -> [__m512; 4] {
+    unsafe fn turn4(self, rows: [*const f32; LANES]) -> [__m512; 4] {
         // SAFETY: the caller's.
         unsafe {
-            let row = |i: usize| _mm_loadu_ps(p.wrapping_add(i * stride));
+            let row = |i: usize| _mm_loadu_ps(rows[i]);
             // Rows g, g + 4, g + 8 and g + 12 in the four parts of a register.
             let part = |g: usize| {
                 let v = _mm512_castps128_ps512(row(g));
@@ -270,15 +271,22 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn nibble<const I: usize>(self, words: __m512) -> __m512 {
+    fn top_byte<const I: usize>(self, words: __m512) -> __m512 {
         unsafe {
-            let below = _mm512_set1_epi32(4 * I as i32);
-            let bits = _mm512_srlv_epi32(_mm512_castps_si512(words), below);
-            // The permutation looks at four bits of an index, and so makes numbers of them.
-            let numbers = _mm512_setr_ps(
-                0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.,
-            );
-            _mm512_permutexvar_ps(bits, numbers)
+            let order = const { &top_of_words(I) }.as_ptr().cast();
+            let order = _mm512_broadcast_i32x4(_mm_loadu_si128(order));
+            _mm512_cvtepi32_ps(_mm512_shuffle_epi8(_mm512_castps_si512(words), order))
+        }
+    }
+    #[inline(always)]
+    fn nibbles(self, words: __m512) -> [__m512; 2] {
+        unsafe {
+            let upper = _mm512_set1_epi8(!0xf);
+            let signed = _mm512_xor_si512(_mm512_castps_si512(words), _mm512_set1_epi8(!0x77));
+            [
+                _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32::<4>(signed), upper)),
+                _mm512_castsi512_ps(_mm512_and_si512(signed, upper)),
+            ]
         }
     }
 

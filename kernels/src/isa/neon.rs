@@ -259,11 +259,11 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn columns4(self, p: *const f32, stride: usize) -> [V; 4] {
+    unsafe fn turn4(self, rows: [*const f32; LANES]) -> [V; 4] {
         // SAFETY: the caller's.
         unsafe {
             let part = |first: usize| {
-                let row = |i: usize| vld1q_f32(p.wrapping_add((first + i) * stride));
+                let row = |i: usize| vld1q_f32(rows[first + i]);
                 let (a, b, c, d) = (row(0), row(1), row(2), row(3));
                 let even = vreinterpretq_f64_f32(vtrn1q_f32(a, b));
                 let odd = vreinterpretq_f64_f32(vtrn2q_f32(a, b));
@@ -365,12 +365,21 @@ impl Simd for Neon {
         })
     }
     #[inline(always)]
-    fn nibble<const I: usize>(self, words: V) -> V {
+    fn top_byte<const I: usize>(self, words: V) -> V {
         zip(words, words, |w, _| unsafe {
-            let below = vdupq_n_s32(-(4 * I as i32));
-            let bits = vshlq_u32(vreinterpretq_u32_f32(w), below);
-            vcvtq_f32_u32(vandq_u32(bits, vdupq_n_u32(15)))
+            let above = vdupq_n_s32(24 - 8 * (I % 4) as i32);
+            let top = vshlq_s32(vreinterpretq_s32_f32(w), above);
+            vcvtq_f32_s32(vandq_s32(top, vdupq_n_s32(!0xff_ffff)))
         })
+    }
+    #[inline(always)]
+    fn nibbles(self, words: V) -> [V; 2] {
+        let upper = |bytes| unsafe { vreinterpretq_f32_u8(vandq_u8(bytes, vdupq_n_u8(0xf0))) };
+        let signed = |w| unsafe { veorq_u8(vreinterpretq_u8_f32(w), vdupq_n_u8(0x88)) };
+        [
+            zip(words, words, |w, _| upper(unsafe { vshlq_n_u8::<4>(signed(w)) })),
+            zip(words, words, |w, _| upper(signed(w))),
+        ]
     }
 
     #[inline(always)]

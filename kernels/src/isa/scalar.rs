@@ -231,9 +231,9 @@ impl<F: Fma> Simd for Scalar<F> {
         }
     }
     #[inline(always)]
-    unsafe fn columns4(self, p: *const f32, _: usize) -> [f32; 4] {
+    unsafe fn turn4(self, [row, ..]: [*const f32; LANES]) -> [f32; 4] {
         // SAFETY: the caller's.
-        unsafe { p.cast::<[f32; 4]>().read() }
+        unsafe { row.cast::<[f32; 4]>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn add_products<const ROWS: usize>(
@@ -317,8 +317,9 @@ impl<F: Fma> Simd for Scalar<F> {
         f32::from((words.to_bits() >> (I % 4 * 8)) as i8)
     }
     #[inline(always)]
-    fn nibble<const I: usize>(self, words: f32) -> f32 {
-        f32::from((words.to_bits() >> (I * 4) & 15) as u8)
+    fn nibbles(self, words: f32) -> [f32; 2] {
+        let signed = words.to_bits() ^ 0x8888_8888;
+        [signed << 4, signed].map(|bits| f32::from_bits(bits & 0xf0f0_f0f0))
     }
 
     #[inline(always)]

@@ -213,11 +213,11 @@ impl Simd for Wasm128 {
         }
     }
     #[inline(always)]
-    unsafe fn columns4(self, p: *const f32, stride: usize) -> [V; 4] {
+    unsafe fn turn4(self, rows: [*const f32; LANES]) -> [V; 4] {
         // Rows `first..first + 4`, turned.
         let part = |first: usize| {
             // SAFETY: the caller's.
-            let row = |i: usize| unsafe { v128_load(p.wrapping_add((first + i) * stride).cast()) };
+            let row = |i: usize| unsafe { v128_load(rows[first + i].cast()) };
             let (a, b, c, d) = (row(0), row(1), row(2), row(3));
             let (ab, ab_high) =
                 (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
@@ -295,9 +295,10 @@ impl Simd for Wasm128 {
         words.map(|w| f32x4_convert_i32x4(i32x4_shr(i32x4_shl(w, 24 - 8 * (I % 4) as u32), 24)))
     }
     #[inline(always)]
-    fn nibble<const I: usize>(self, words: V) -> V {
-        let low = i32x4_splat(15);
-        words.map(|w| f32x4_convert_i32x4(v128_and(u32x4_shr(w, 4 * I as u32), low)))
+    fn nibbles(self, words: V) -> [V; 2] {
+        let upper = |bytes| v128_and(bytes, u8x16_splat(0xf0));
+        let signed = |w| v128_xor(w, u8x16_splat(0x88));
+        [words.map(|w| upper(u8x16_shl(signed(w), 4))), words.map(|w| upper(signed(w)))]
     }
 
     #[inline(always)]
