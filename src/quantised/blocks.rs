@@ -135,7 +135,7 @@ impl sealed::Format for Q4_0Block {
         let (scale, codes) = scale_and_codes(block);
         codes.get(i % (BLOCK / 2)).map_or(0.0, |byte| {
             let code = if i < BLOCK / 2 { byte & 15 } else { byte >> 4 };
-            f32::from(code) * scale - 8.0 * scale
+            (f32::from(code) - 8.0) * scale
         })
     }
 

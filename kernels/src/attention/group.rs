@@ -2,7 +2,7 @@
 
 use super::merge::{Merged, merged_values};
 use super::{Attention, CHUNKS, KEY_BLOCK, Layout};
-use crate::gemm::{A, B, Tile, load_strided, min, run_tile};
+use crate::gemm::{A, B, Tile, load_strided, min, run_any_tile, run_tile};
 use crate::mask::{Row, first_bits};
 use crate::row::{Cells, Run, exp_pass, fill, max_pass};
 use crate::score::{Line, Stage, score_pass};
@@ -301,7 +301,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                 c_row: self.layout.block,
             };
             // SAFETY: the impl block's.
-            unsafe { run_tile(self.s, &tile) }
+            unsafe { if MIXED { run_any_tile(self.s, &tile) } else { run_tile(self.s, &tile) } }
         }
     }
 

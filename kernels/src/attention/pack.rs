@@ -3,7 +3,7 @@
 use super::group::{Block, Group};
 use super::scaled::{PackKeys, PackValues, ScaledTokens};
 use super::tokens::{Data, Tensor, Tokens};
-use crate::gemm::{A, B, Packed, Panel, min, pack_any};
+use crate::gemm::{A, B, Packed, Panel, min, most_rows, pack_any};
 use crate::mask::Row;
 use crate::number::Dtype;
 use crate::simd::{LANES, Simd};
@@ -78,9 +78,15 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// Whether tiles read keys where they lie: a packed copy for a single tile would be used once.
     #[cfg_attr(vectors, inline(always))]
     fn reads_keys(&self) -> bool {
-        let by_columns = S::LANES == 1 || self.rows <= S::MR_BY_COLUMNS;
         let (token, dim) = self.x.k.strides();
-        self.rows <= S::MR && self.x.k.is_f32::<MIXED>() && (token == 1 || dim == 1 && by_columns)
+        if self.x.k.is_f32::<MIXED>() {
+            let by_columns = S::LANES == 1 || self.rows <= S::MR_BY_COLUMNS;
+            self.rows <= S::MR && (token == 1 || dim == 1 && by_columns)
+        } else {
+            // Halves, by columns alone.
+            let halves = S::LANES == LANES && matches!(self.x.k.data, Data::Numbers(_));
+            halves && dim == 1 && self.rows <= most_rows::<S>()
+        }
     }
 
     /// Keys of a tile.
@@ -99,11 +105,11 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         }
         // SAFETY: the impl block's.
         let (row, here) = unsafe { self.x.k.piece(self.batch, self.kv_head, block.start + key) };
-        let (source, (token, dim)) = (keys.at(row, 0).of(), self.x.k.strides());
+        let (source, (token, dim)) = (keys.at(row, 0), self.x.k.strides());
         if here < width {
             None
-        } else if token == 1 {
-            Some(B::Rows(source, dim))
+        } else if token == 1 && self.x.k.is_f32::<MIXED>() {
+            Some(B::Rows(source.of(), dim))
         } else {
             let is_whole = const { S::LANES == 1 } || width == LANES;
             is_whole.then_some(B::Columns(source, token))

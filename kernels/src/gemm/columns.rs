@@ -14,7 +14,7 @@ use crate::number::{Dtype, Number};
 use crate::simd::{LANES, Op, Simd, each};
 
 /// Rows of the tallest tile over columns that are not of f32.
-pub(super) const fn most_rows<S: Simd>() -> usize {
+pub(crate) const fn most_rows<S: Simd>() -> usize {
     min(S::MR_BY_COLUMNS, 4)
 }
 
@@ -23,7 +23,7 @@ pub(super) const fn most_rows<S: Simd>() -> usize {
 /// # Safety
 /// [`run_tile`]'s; over columns that are not of f32 the tile has at most [`most_rows`].
 #[inline(always)]
-pub(super) unsafe fn run_any_tile<S: Simd>(s: S, tile: &Tile) {
+pub(crate) unsafe fn run_any_tile<S: Simd>(s: S, tile: &Tile) {
     if const { S::LANES == LANES } {
         match tile.b {
             B::Columns(b, stride) if b.dtype() == Dtype::F16 => {

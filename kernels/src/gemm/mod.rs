@@ -25,6 +25,7 @@ use crate::isa::{HAS_VECTORS, Isa, run};
 use crate::number::{Dtype, Number, Numbers, NumbersMut};
 use crate::simd::{LANES, Op, Simd};
 use blocks::DEEP;
+pub(crate) use columns::{most_rows, run_any_tile};
 pub use epilogue::{Activation, Each, Epilogue, Operand};
 pub(crate) use epilogue::{Finished, finish};
 use pack::pack_panel;
