@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use masktile::{Isa, Workspace};
+use masktile::Isa;
 use masktile_bench::buffer::Buffer;
 use masktile_bench::masks::Kind;
 use masktile_bench::ops::{Case, How, OPERATIONS, Problem, Unit};
@@ -26,7 +26,7 @@ fn speed(criterion: &mut Criterion) {
 /// One case with each instruction set.
 fn measure(criterion: &mut Criterion, case: &Case, problem: &dyn Problem) {
     let mut out = Buffer::filled(f32::NAN, problem.outputs());
-    let mut workspace = Workspace::new();
+    let mut workspace = Buffer::workspace();
     let name = match case.mask {
         Kind::None => case.shape.clone(),
         mask => format!("{}/{mask}", case.shape),

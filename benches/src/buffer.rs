@@ -13,7 +13,7 @@ const HUGE: usize = 2 << 20;
 
 /// Bytes from which on a buffer asks for huge pages: which small pages it got, and so which lines
 /// push one another out of a cache, would be chance, the same for all of a process's rounds.
-const LARGE: usize = 256 << 10;
+const LARGE: usize = 64 << 10;
 
 /// A fixed number of floats.
 pub struct Buffer {
@@ -45,6 +45,11 @@ impl Buffer {
         };
         buffer.fill(value);
         buffer
+    }
+
+    /// Scratch memory for any operation: more than one asks for.
+    pub fn workspace() -> Self {
+        Buffer::filled(0.0, 4 << 20)
     }
 
     /// A copy of `values`.

@@ -9,7 +9,7 @@ use std::env::current_exe;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use masktile::{Isa, Workspace};
+use masktile::Isa;
 
 use crate::buffer::Buffer;
 use crate::cli::CountArgs;
@@ -105,7 +105,7 @@ pub fn count_one(args: &CountArgs) -> Result<ExitCode> {
     let case = Case { op: args.op, shape: args.shape.clone(), mask: args.mask };
     let problem = case.problem()?;
     let mut out = Buffer::filled(f32::NAN, problem.outputs());
-    let mut workspace = Workspace::new();
+    let mut workspace = Buffer::workspace();
     let how = How { isa, threaded: false };
     problem.run(how, &mut out, &mut workspace)?;
     call_under_callgrind(&*problem, how, &mut out, &mut workspace)?;
@@ -118,7 +118,7 @@ fn call_under_callgrind(
     problem: &dyn Problem,
     how: How,
     out: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut [f32],
 ) -> masktile::Result<()> {
     problem.run(how, out, workspace)
 }

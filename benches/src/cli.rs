@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use masktile::Isa;
 
+use crate::machine;
 use crate::masks;
 use crate::ops::{self, Operation};
 use crate::{callgrind, compare, info, report, run, verify};
@@ -177,7 +178,10 @@ impl Command {
     fn run(&self) -> Result<ExitCode> {
         match self {
             Command::Info => info::info(),
-            Command::Run(args) => run::run(args),
+            Command::Run(args) => {
+                machine::fix_addresses();
+                run::run(args)
+            }
             Command::Report(args) => report::report(&args.files, &args.out),
             Command::Compare(args) => compare::compare(&args.old, &args.new, args.fail_below),
             Command::Verify(args) => verify::verify(&args.op),

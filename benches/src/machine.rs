@@ -35,6 +35,29 @@ pub fn cores() -> usize {
     *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from))
 }
 
+/// Starts this program once more, with addresses that are the same in every process, where the system
+/// lets it: chance else decides which lines of stack, scratch memory and operands push one another out
+/// of a cache, and a process keeps its luck for all of its rounds.
+#[cfg(target_os = "linux")]
+pub fn fix_addresses() {
+    use std::os::unix::process::CommandExt;
+
+    use nix::sys::personality::{self, Persona};
+
+    let Ok(now) = personality::get() else { return };
+    let fixed = now | Persona::ADDR_NO_RANDOMIZE;
+    if fixed != now && personality::set(fixed).is_ok() {
+        // Returns only if it fails, and then this process measures as it is.
+        let _ =
+            std::process::Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+    }
+}
+
+/// Starts this program once more, with addresses that are the same in every process, where the system
+/// lets it.
+#[cfg(not(target_os = "linux"))]
+pub fn fix_addresses() {}
+
 /// Where operands may lie.
 #[derive(Clone, Debug)]
 pub struct Level {

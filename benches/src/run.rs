@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use masktile::{Isa, Workspace};
+use masktile::Isa;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::buffer::Buffer;
@@ -221,7 +221,7 @@ fn key(case: &Case, isa: Isa, threads: u32) -> Key {
 /// Calls of one problem, each run with a result and a workspace of its own.
 fn calls<'a>(problem: &'a dyn Problem, isa: Isa, pool: Option<&'a ThreadPool>) -> Run<'a> {
     let mut out = Buffer::filled(f32::NAN, problem.outputs());
-    let mut workspace = Workspace::new();
+    let mut workspace = Buffer::workspace();
     let how = How { isa, threaded: pool.is_some() };
     let call = move || Ok(problem.run(how, &mut out, &mut workspace)?);
     match pool {

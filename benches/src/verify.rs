@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use masktile::{Isa, Workspace};
+use masktile::Isa;
 
+use crate::buffer::Buffer;
 use crate::ops::{Case, How, OPERATIONS, Operation, Problem, Worst};
 use crate::table::Table;
 
@@ -78,7 +79,7 @@ fn outcome(problem: &dyn Problem, isas: &[Isa], threaded: bool) -> Result<Outcom
 
 fn result(problem: &dyn Problem, how: How) -> Result<Vec<f32>> {
     let mut out = vec![f32::NAN; problem.outputs()];
-    problem.run(how, &mut out, &mut Workspace::new())?;
+    problem.run(how, &mut out, &mut Buffer::workspace())?;
     Ok(out)
 }
 
@@ -105,7 +106,7 @@ mod tests {
             self.0.outputs()
         }
 
-        fn run(&self, how: How, out: &mut [f32], w: &mut Workspace) -> masktile::Result<()> {
+        fn run(&self, how: How, out: &mut [f32], w: &mut [f32]) -> masktile::Result<()> {
             self.0.run(how, out, w)?;
             let off = if how.threaded { self.1 } else { 0 };
             out[0] = f32::from_bits(out[0].to_bits() + off);

@@ -1,7 +1,7 @@
 //! f32 products: the shapes of a decoder's layers, and squares of every size.
 
 use anyhow::Result;
-use masktile::{Isa, MatMut, MatRef, Matmul, PackedB, Workspace};
+use masktile::{Isa, MatMut, MatRef, Matmul, PackedB};
 
 use super::oracle::{HALF_ULP, Number};
 use super::{How, Operation, Problem, Series, Unit, Work, Worst, floats, sizes};
@@ -149,7 +149,7 @@ impl Problem for Product {
         self.dims.m * self.dims.n
     }
 
-    fn run(&self, how: How, out: &mut [f32], workspace: &mut Workspace) -> masktile::Result<()> {
+    fn run(&self, how: How, out: &mut [f32], workspace: &mut [f32]) -> masktile::Result<()> {
         let Dims { m, k, n, .. } = self.dims;
         let a = MatRef::new(&self.a, [m, k])?;
         let product = match self.packed.iter().find(|(isa, _)| *isa == how.isa) {

@@ -1,7 +1,7 @@
 //! i8 products, the results scaled to f32, as a quantised layer of a model is computed.
 
 use masktile::int8::Scales;
-use masktile::{Isa, MatMut, MatRef, MatmulInt8, PackedInt8, Workspace};
+use masktile::{Isa, MatMut, MatRef, MatmulInt8, PackedInt8};
 
 use super::matmul::{Dims, MATMUL};
 use super::oracle::{HALF_ULP, Number};
@@ -104,7 +104,7 @@ impl Problem for Product {
         self.dims.m * self.dims.n
     }
 
-    fn run(&self, how: How, out: &mut [f32], workspace: &mut Workspace) -> masktile::Result<()> {
+    fn run(&self, how: How, out: &mut [f32], workspace: &mut [f32]) -> masktile::Result<()> {
         let Dims { m, k, n, .. } = self.dims;
         let a = MatRef::new(self.a.as_slice(), [m, k])?;
         let product = match self.packed.iter().find(|(isa, _)| *isa == how.isa) {

@@ -14,7 +14,7 @@ mod typed;
 use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
-use masktile::{Isa, Workspace};
+use masktile::Isa;
 
 pub use oracle::Worst;
 
@@ -144,7 +144,7 @@ pub trait Problem: Sync {
     ///
     /// # Errors
     /// As the operation.
-    fn run(&self, how: How, out: &mut [f32], workspace: &mut Workspace) -> masktile::Result<()>;
+    fn run(&self, how: How, out: &mut [f32], workspace: &mut [f32]) -> masktile::Result<()>;
 
     /// The greatest error of a result, against float64.
     ///

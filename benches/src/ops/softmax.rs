@@ -1,7 +1,7 @@
 //! Masked softmax of scores.
 
 use anyhow::Result;
-use masktile::{Softmax, TensorMut, TensorRef, Workspace};
+use masktile::{Softmax, TensorMut, TensorRef};
 
 use super::oracle::{HALF_ULP, Number, greatest, softmax_row};
 use super::{How, Operation, Problem, Series, Unit, Work, Worst, floats, sizes};
@@ -65,7 +65,7 @@ impl Problem for Scores {
         self.scores.len()
     }
 
-    fn run(&self, how: How, out: &mut [f32], _: &mut Workspace) -> masktile::Result<()> {
+    fn run(&self, how: How, out: &mut [f32], _: &mut [f32]) -> masktile::Result<()> {
         let scores = TensorRef::new(&self.scores, self.shape)?;
         let softmax = Softmax::new().mask(self.material.mask()?).isa(how.isa);
         softmax.run(scores, TensorMut::new(out, self.shape)?)

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bytemuck::Pod;
 use masktile::quantised::{Q4_0, Q8_0, Quantised};
-use masktile::{MatMut, MatRef, Matmul, Number, Workspace, bf16, f16};
+use masktile::{MatMut, MatRef, Matmul, Number, bf16, f16};
 
 use super::matmul::{Dims, MATMUL};
 use super::{How, Operation, Problem, Work, Worst};
@@ -97,7 +97,7 @@ impl<T: Number + Pod> Problem for Halves<T> {
         self.dims.m * self.dims.n
     }
 
-    fn run(&self, how: How, out: &mut [f32], workspace: &mut Workspace) -> masktile::Result<()> {
+    fn run(&self, how: How, out: &mut [f32], workspace: &mut [f32]) -> masktile::Result<()> {
         let [a, b] = self.operands()?;
         let product = Matmul::new(a, b).isa(how.isa);
         let mut c = MatMut::new(out, [self.dims.m, self.dims.n])?;
@@ -176,7 +176,7 @@ impl Problem for Blocks {
         self.dims.m * self.dims.n
     }
 
-    fn run(&self, how: How, out: &mut [f32], workspace: &mut Workspace) -> masktile::Result<()> {
+    fn run(&self, how: How, out: &mut [f32], workspace: &mut [f32]) -> masktile::Result<()> {
         let Dims { m, k, n, .. } = self.dims;
         let product = Matmul::quantised(MatRef::new(&self.a, [m, k])?, self.weight()?).isa(how.isa);
         let mut c = MatMut::new(out, [m, n])?;
