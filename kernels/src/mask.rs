@@ -362,6 +362,15 @@ impl Plan<'_> {
         self.biases.len > 0
     }
 
+    /// The row's biases from `key` on, where there is one matrix of them, of f32 side by side.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn lone_bias(&self, row: Row, key: usize) -> Option<*const f32> {
+        match self.biases.items {
+            [Some(Bias::F32(grid)), None, ..] if grid.strides[3] == 1 => Some(grid.at(row, key)),
+            _ => None,
+        }
+    }
+
     /// The keys that the ranges keep, as first and end; `(0, 0)` where they keep none.
     #[cfg_attr(vectors, inline(always))]
     pub(crate) fn range(&self, row: Row, keys: usize) -> (usize, usize) {
@@ -401,6 +410,9 @@ impl Plan<'_> {
     /// As there.
     #[cfg_attr(vectors, inline(always))]
     pub(crate) unsafe fn kept_by_bits<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> u16 {
+        if self.bits.len == 0 {
+            return first_bits(n);
+        }
         let all = self.bits.iter().skip(usize::from(cfg!(masktile_fault = "missing_mask")));
         all.fold(
             first_bits(n),
@@ -412,7 +424,8 @@ impl Plan<'_> {
         )
     }
 
-    /// The scores `v` of the `n` keys of a vector from `key` on, plus the biases in order.
+    /// The scores `v` of the `n` keys of a vector from `key` on, plus the biases in order; -infinity
+    /// where one of them masks.
     ///
     /// # Safety
     /// The grids have those positions, valid for reading.
@@ -425,10 +438,16 @@ impl Plan<'_> {
         n: usize,
         mut v: S::V,
     ) -> S::V {
+        let (least, hidden) = (s.splat(f32::MIN), s.splat(f32::NEG_INFINITY));
+        let mut mask = s.splat(0.0);
         for bias in self.biases.iter() {
             // SAFETY: the caller's.
-            v = s.add(v, unsafe { bias.load(s, row, key, n) });
+            let numbers = unsafe { bias.load(s, row, key, n) };
+            v = s.add(v, numbers);
+            if bias.may_mask() {
+                mask = s.select(s.lt(numbers, least), hidden, mask);
+            }
         }
-        v
+        s.select(s.lt(mask, least), hidden, v)
     }
 }

@@ -38,6 +38,24 @@ impl Run {
         width::<S>(self.columns - c)
     }
 
+    /// First and end of the columns, of those from the vector at `first` to `end`, whose vectors are
+    /// whole, in the run and, by the strides of what is read and written, one number beside the other:
+    /// nothing need be asked of each. `end` twice where there are none.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn whole<S: Simd>(
+        &self,
+        first: usize,
+        end: usize,
+        strides: [usize; 2],
+    ) -> (usize, usize) {
+        if const { S::LANES < LANES } || strides != [1; 2] {
+            return (end, end);
+        }
+        let from = self.first.next_multiple_of(LANES).max(first);
+        let to = end.min(self.end) / LANES * LANES;
+        if from < to { (from, to) } else { (end, end) }
+    }
+
     /// `v` in the lanes of the vector at `c` that are in the run, `other` elsewhere.
     #[cfg_attr(vectors, inline(always))]
     pub(crate) fn keep<S: Simd>(&self, s: S, c: usize, v: S::V, other: f32) -> S::V {
@@ -151,14 +169,25 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
     if let Some(max) = unsafe { s.max_strip(&strip, scale, max) } {
         return s.largest(max);
     }
-    let mut c = first;
+    let (from, to) = run.whole::<S>(first, run.end, [row.stride; 2]);
+    let (mut c, mut other) = (first, max);
     while c < run.end {
         // SAFETY: these lanes exist.
-        let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
-        max = s.max(run.keep(s, c, s.mul(v, scale), f32::NEG_INFINITY), max);
+        unsafe {
+            // Two at once, for each waits for the one before it.
+            while c >= from && c + 2 * S::LANES <= to {
+                max = s.max(s.mul(s.load(row.p.wrapping_add(c)), scale), max);
+                other = s.max(s.mul(s.load(row.p.wrapping_add(c + S::LANES)), scale), other);
+                c += 2 * S::LANES;
+            }
+            if c < run.end {
+                let v = load_strided(s, row.at(c), row.stride, run.lanes::<S>(c));
+                max = s.max(run.keep(s, c, s.mul(v, scale), f32::NEG_INFINITY), max);
+            }
+        }
         c += S::LANES;
     }
-    s.largest(max)
+    s.largest(s.max(other, max))
 }
 
 /// What a function of a whole strip of a row reads and writes, for instruction sets that have one:
@@ -204,29 +233,41 @@ struct Exponentials<S: Simd> {
 }
 
 impl<S: Simd> Exponentials<S> {
-    /// Adds those of the columns `first..end`; `store` takes each vector of them, zero outside the
-    /// run, with its first column.
+    /// Adds those of the columns `first..end`; `store`, which writes with such a stride, takes each
+    /// vector of them, zero outside the run, with its first column and whether it is whole.
     ///
     /// # Safety
     /// The cells of the row are valid for reading.
     #[inline(always)]
     unsafe fn add(
         &self,
-        first: usize,
-        end: usize,
+        [first, end]: [usize; 2],
+        stride: usize,
         sums: &mut Sums<S>,
-        store: impl Fn(usize, S::V),
+        store: impl Fn(usize, bool, S::V),
     ) {
         let Exponentials { s, row, run, .. } = *self;
         let (scale, max) = (s.splat(self.scale), s.splat(self.max));
+        let (from, to) = run.whole::<S>(first, end, [row.stride, stride]);
         let mut c = first;
         while c < end {
             // SAFETY: these lanes exist.
-            let v = unsafe { load_strided(s, row.at(c), row.stride, run.lanes::<S>(c)) };
-            let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
-            let e = run.keep(s, c, e, 0.0);
-            store(c, e);
-            sums.add(c, e);
+            unsafe {
+                while c >= from && c < to {
+                    let v = s.load(row.p.wrapping_add(c));
+                    let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
+                    store(c, true, e);
+                    sums.add(0, e);
+                    c += S::LANES;
+                }
+                if c < end {
+                    let v = load_strided(s, row.at(c), row.stride, run.lanes::<S>(c));
+                    let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
+                    let e = run.keep(s, c, e, 0.0);
+                    store(c, false, e);
+                    sums.add(c, e);
+                }
+            }
             c += S::LANES;
         }
     }
@@ -300,11 +341,17 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
                     return;
                 }
                 exponentials.add(
-                    first,
-                    end,
+                    [first, end],
+                    out.stride,
                     sums,
                     #[inline(always)]
-                    |c, e| store_strided(s, out.at(c), out.stride, run.lanes::<S>(c), e),
+                    |c, is_whole, e| {
+                        if is_whole {
+                            s.store(out.p.wrapping_add(c), e);
+                        } else {
+                            store_strided(s, out.at(c), out.stride, run.lanes::<S>(c), e);
+                        }
+                    },
                 );
             }
         },
@@ -332,11 +379,11 @@ pub(crate) unsafe fn sum_pass<S: Simd>(
             // SAFETY: the caller's.
             unsafe {
                 exponentials.add(
-                    first,
-                    end,
+                    [first, end],
+                    row.stride,
                     sums,
                     #[inline(always)]
-                    |_, _| (),
+                    |_, _, _| (),
                 );
             }
         },
@@ -390,15 +437,26 @@ pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, 
     if unsafe { s.divide_strip(&strip, inverse, off) } {
         return;
     }
-    for c in (run.start::<S>()..run.end).step_by(S::LANES) {
-        let n = run.lanes::<S>(c);
+    let (from, to) = run.whole::<S>(first, run.end, [row.stride; 2]);
+    let mut c = first;
+    while c < run.end {
         // SAFETY: these lanes exist.
         unsafe {
-            let e = load_strided(s, row.at(c).cast_const(), row.stride, n);
-            // The zeros beside the run stay what they are in every rounding mode.
-            let probs = run.keep(s, c, s.fma(e, inverse, s.mul(e, off)), 0.0);
-            store_strided(s, row.at(c), row.stride, n, probs);
+            while c >= from && c < to {
+                let p = row.p.wrapping_add(c);
+                let e = s.load(p);
+                s.store(p, s.fma(e, inverse, s.mul(e, off)));
+                c += S::LANES;
+            }
+            if c < run.end {
+                let n = run.lanes::<S>(c);
+                let e = load_strided(s, row.at(c).cast_const(), row.stride, n);
+                // The zeros beside the run stay what they are in every rounding mode.
+                let probs = run.keep(s, c, s.fma(e, inverse, s.mul(e, off)), 0.0);
+                store_strided(s, row.at(c), row.stride, n, probs);
+            }
         }
+        c += S::LANES;
     }
 }
 

@@ -45,7 +45,13 @@ impl Rule<'_> {
     /// Whether a kept score is scaled and nothing else.
     #[cfg_attr(vectors, inline(always))]
     fn is_linear(&self) -> bool {
-        !self.plan.has_biases() && (!ALL || (self.softcap == 0.0 && self.sharpness == 1.0))
+        !self.plan.has_biases() && self.is_neutral()
+    }
+
+    /// Whether there is neither cap nor temperature.
+    #[cfg_attr(vectors, inline(always))]
+    fn is_neutral(&self) -> bool {
+        !ALL || (self.softcap == 0.0 && self.sharpness == 1.0)
     }
 
     /// The scores of the `n` keys of a vector from `key` on at `stage`, from raw ones.
@@ -87,6 +93,18 @@ pub(crate) struct Line<'a> {
     pub key: usize,
 }
 
+impl Line<'_> {
+    /// The scores of the `n` columns of a vector from `c` on at `stage`, from raw ones.
+    ///
+    /// # Safety
+    /// The plan's grids have those positions, valid for reading.
+    #[cfg_attr(vectors, inline(always))]
+    unsafe fn score<S: Simd>(&self, s: S, c: usize, n: usize, raw: S::V, stage: Stage) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { self.rule.score(s, self.row, self.key + c, n, raw, stage) }
+    }
+}
+
 /// Writes the scores of the run at `stage`, -infinity where masked, and returns the greatest, or
 /// the least finite number if that is more (NaN is passed over: it shows in the sum). `kept` says
 /// which of 16 columns from a multiple of 16 on the masks keep, bit `i` for column `c + i`.
@@ -106,8 +124,35 @@ pub(crate) unsafe fn score_pass<S: Simd>(
 ) -> f32 {
     let (linear, scale) = (line.rule.is_linear(), s.splat(line.rule.scale));
     let mut max = s.splat(f32::MIN);
-    for chunk in (run.first / LANES * LANES..run.end).step_by(LANES) {
+    let (start, hidden) = (run.first / LANES * LANES, s.splat(f32::NEG_INFINITY));
+    let (from, to) = run.whole::<S>(start, run.end, [raw.stride, out.stride]);
+    // What is most used of all that is not linear.
+    let rule = line.rule;
+    let may_have_one = const { S::LANES == LANES } && rule.is_neutral();
+    let biases = if may_have_one { rule.plan.lone_bias(line.row, line.key) } else { None };
+    let mut chunk = start;
+    while chunk < run.end {
         let kept = kept(chunk);
+        if chunk >= from && chunk < to {
+            // SAFETY: this chunk exists.
+            unsafe {
+                let v = s.load(raw.p.wrapping_add(chunk));
+                let v = match biases {
+                    Some(biases) if stage == Stage::Biased => {
+                        let bias = s.load(biases.wrapping_add(chunk));
+                        let masks = s.lt(bias, s.splat(f32::MIN));
+                        s.select(masks, hidden, s.add(s.mul(v, scale), bias))
+                    }
+                    _ if linear => s.mul(v, scale),
+                    _ => line.score(s, chunk, LANES, v, stage),
+                };
+                let v = if kept == u16::MAX { v } else { s.select(s.mask(kept), v, hidden) };
+                s.store(out.p.wrapping_add(chunk), v);
+                max = s.max(v, max);
+            }
+            chunk += LANES;
+            continue;
+        }
         let columns = if const { S::LANES == 1 } {
             chunk.max(run.first)..run.end.min(chunk + LANES)
         } else {
@@ -118,17 +163,14 @@ pub(crate) unsafe fn score_pass<S: Simd>(
             // SAFETY: these lanes exist, in the row and in the grids.
             unsafe {
                 let v = load_strided(s, raw.at(c), raw.stride, n);
-                let v = if linear {
-                    s.mul(v, scale)
-                } else {
-                    line.rule.score(s, line.row, line.key + c, n, v, stage)
-                };
-                let v = s.select(s.mask(kept >> (c - chunk)), v, s.splat(f32::NEG_INFINITY));
+                let v = if linear { s.mul(v, scale) } else { line.score(s, c, n, v, stage) };
+                let v = s.select(s.mask(kept >> (c - chunk)), v, hidden);
                 let v = run.keep(s, c, v, f32::NEG_INFINITY);
                 store_strided(s, out.at(c), out.stride, n, v);
                 max = s.max(v, max);
             }
         }
+        chunk += LANES;
     }
     s.largest(max)
 }

@@ -111,7 +111,8 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
                 line,
                 Stage::Biased,
                 #[inline(always)]
-                |c| plan.kept(s, at, c, run.present(c)),
+                // What biases mask they mask themselves.
+                |c| plan.kept_by_bits(s, at, c, run.present(c)),
             );
             (out.as_const(), 1.0, max)
         };

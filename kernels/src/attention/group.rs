@@ -266,9 +266,9 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                 self.repair(block, first, r, weighted.wrapping_add(r * l.width));
             }
             if is_whole {
-                for r in 0..rows {
-                    self.at(l.max + first + r).write(max[r]);
-                    self.at(l.sum + first + r).write(sum[r]);
+                for (r, (max, sum)) in max.iter().zip(&sum).enumerate().take(rows) {
+                    self.at(l.max + first + r).write(*max);
+                    self.at(l.sum + first + r).write(*sum);
                 }
             } else {
                 self.merge(block, first, rows, &max, &sum);
