@@ -88,7 +88,7 @@ class Masktile:
     def __init__(self):
         self.ffi, self.library = load_library()
 
-    def view(self, array, kind="MasktileView", element="float"):
+    def view(self, array, element="float"):
         ffi = self.ffi
         strides = [step // array.itemsize for step in array.strides]
         data = ffi.cast(f"{element} *", array.ctypes.data)
@@ -152,7 +152,7 @@ class PyTorch:
 
     def prepare(self, case):
         torch.set_num_threads(1)
-        tensor = lambda array: None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+        tensor = lambda array: None if array is None else torch.from_numpy(np.require(array, requirements=["C", "W"]))
         kept, bias, result = tensor(case.kept), tensor(case.bias), []
         if case.op == "softmax":
             scores, out = tensor(case.scores), torch.empty(case.scores.shape)
