@@ -338,3 +338,32 @@ fn copies_are_the_stages() {
         check("chunks", Mask::kept_where(&|_, _, _, key| key % 48 < 16));
     }
 }
+
+/// A sink gives a row weight of which no key is kept: its values are zeros all the same, whatever the
+/// workspace held, in tiles that keep nothing and beside rows that do.
+#[test]
+fn a_sink_alone_gives_zeros() {
+    let (heads, queries, keys, dim) = (2, 16, 3, 4);
+    let numbers = |len: usize| (0..len).map(|i| 0.25 * (i % 7) as f32 - 0.5).collect::<Vec<_>>();
+    let (q, k) = (numbers(heads * queries * dim), numbers(heads * keys * dim));
+    let tokens = |data, tokens| TensorRef::new(data, [1, heads, tokens, dim]).unwrap();
+    for isa in Isa::available() {
+        let mut out = vec![f32::NAN; q.len()];
+        let len = masktile::attention::workspace_len(queries, keys, dim, dim);
+        Attention::new(tokens(&q, queries), tokens(&k, keys), tokens(&k, keys))
+            .mask(Causal::bottom_right())
+            .sinks(&[0.5, -1.0])
+            .isa(isa)
+            .run(
+                &mut TensorMut::new(&mut out, [1, heads, queries, dim]).unwrap(),
+                &mut vec![f32::NAN; len][..],
+            )
+            .unwrap();
+        for (row, values) in out.chunks(dim).enumerate() {
+            // The last three queries of a head keep keys.
+            let keeps = row % queries + keys >= queries;
+            assert!(values.iter().all(|x| x.is_finite()), "{isa}: row {row}: {values:?}");
+            assert_eq!(values.iter().any(|x| *x != 0.0), keeps, "{isa}: row {row}: {values:?}");
+        }
+    }
+}

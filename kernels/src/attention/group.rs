@@ -217,7 +217,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
             // Where there is one block, nothing is merged: its state is the row's.
             let is_whole = end <= first + KEY_BLOCK && self.x.block_states().is_none();
             self.pack_queries();
-            self.begin(is_whole);
+            self.begin();
             for start in (first..end).step_by(KEY_BLOCK) {
                 if self.x.rule.plan.is_elementwise() {
                     self.mark(start);

@@ -11,9 +11,9 @@ use crate::simd::Simd;
 
 // SAFETY of the methods below: as those of `Group` beside it.
 impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
-    /// Every output as if nothing were kept. Values that are `whole` are written, not merged.
+    /// Every output as if nothing were kept: of rows that no tile computes it stays so.
     #[cfg_attr(vectors, inline(always))]
-    pub(super) unsafe fn begin(&self, is_whole: bool) {
+    pub(super) unsafe fn begin(&self) {
         let &Layout { max, sum, acc, width, .. } = self.layout;
         let s = self.s;
         let cells = |p| Cells { p, stride: 1 };
@@ -21,9 +21,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         unsafe {
             fill(s, cells(self.at(max)), 0, self.rows, f32::MIN);
             fill(s, cells(self.at(sum)), 0, self.rows, 0.0);
-            if !is_whole {
-                fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
-            }
+            fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
             if self.x.copy().is_none() && self.x.block_states().is_none() {
                 return;
             }
