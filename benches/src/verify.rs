@@ -63,12 +63,14 @@ impl Outcome {
 }
 
 fn outcome(problem: &dyn Problem, isas: &[Isa], threaded: bool) -> Result<Outcome> {
-    let scalar = result(problem, How { isa: Isa::SCALAR, threaded: false })?;
+    let mut workspace = Buffer::workspace();
+    let mut result = |how| result(problem, how, &mut workspace);
+    let scalar = result(How { isa: Isa::SCALAR, threaded: false })?;
     let mut outcome = Outcome { worst: problem.worst(&scalar)?, equal: Vec::new() };
     for &isa in isas {
         let mut equal = true;
         for threaded in [false, true].into_iter().filter(|several| !several || threaded) {
-            let given = result(problem, How { isa, threaded })?;
+            let given = result(How { isa, threaded })?;
             equal &= same_bits(&given, &scalar);
             outcome.worst = outcome.worst.max(problem.worst(&given)?);
         }
@@ -77,9 +79,9 @@ fn outcome(problem: &dyn Problem, isas: &[Isa], threaded: bool) -> Result<Outcom
     Ok(outcome)
 }
 
-fn result(problem: &dyn Problem, how: How) -> Result<Vec<f32>> {
+fn result(problem: &dyn Problem, how: How, workspace: &mut [f32]) -> Result<Vec<f32>> {
     let mut out = vec![f32::NAN; problem.outputs()];
-    problem.run(how, &mut out, &mut Buffer::workspace())?;
+    problem.run(how, &mut out, workspace)?;
     Ok(out)
 }
 
@@ -135,7 +137,8 @@ mod tests {
     #[test]
     fn softmax_of_another_mask_is_beyond_its_bound() {
         let of = |mask| (named("softmax").unwrap().problem)("1x9x33", mask).unwrap();
-        let causal = result(&*of(Kind::Causal), How { isa: Isa::SCALAR, threaded: false }).unwrap();
+        let how = How { isa: Isa::SCALAR, threaded: false };
+        let causal = result(&*of(Kind::Causal), how, &mut Buffer::workspace()).unwrap();
         assert!(of(Kind::Causal).worst(&causal).unwrap().is_within());
         for other in [Kind::None, Kind::Lengths, Kind::Bool, Kind::Bias] {
             assert!(!of(other).worst(&causal).unwrap().is_within(), "{other}");

@@ -56,6 +56,29 @@ impl Run {
         if from < to { (from, to) } else { (end, end) }
     }
 
+    /// Calls `f` with the first column of each vector from `first` to `end`, and whether that is whole:
+    /// see [`Run::whole`]. The whole ones are a loop of their own.
+    #[inline(always)]
+    fn each_vector<S: Simd>(
+        &self,
+        [first, end]: [usize; 2],
+        strides: [usize; 2],
+        mut f: impl FnMut(usize, bool),
+    ) {
+        let (from, to) = self.whole::<S>(first, end, strides);
+        let mut c = first;
+        while c < end {
+            while c >= from && c < to {
+                f(c, true);
+                c += S::LANES;
+            }
+            if c < end {
+                f(c, false);
+                c += S::LANES;
+            }
+        }
+    }
+
     /// `v` in the lanes of the vector at `c` that are in the run, `other` elsewhere.
     #[cfg_attr(vectors, inline(always))]
     pub(crate) fn keep<S: Simd>(&self, s: S, c: usize, v: S::V, other: f32) -> S::V {
@@ -148,6 +171,38 @@ impl Cells<*mut f32> {
     }
 }
 
+/// The vector of a row at column `c`; zeros behind the row's end.
+///
+/// # Safety
+/// Its lanes that exist are valid for reading, all of them where it `is_whole`.
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, row: Cells<*const f32>, run: Run, c: usize, is_whole: bool) -> S::V {
+    // SAFETY: the caller's.
+    unsafe {
+        if is_whole {
+            s.load(row.p.wrapping_add(c))
+        } else {
+            load_strided(s, row.at(c), row.stride, run.lanes::<S>(c))
+        }
+    }
+}
+
+/// Writes what [`load`] reads.
+///
+/// # Safety
+/// As there, for writing.
+#[inline(always)]
+unsafe fn store<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, c: usize, is_whole: bool, v: S::V) {
+    // SAFETY: the caller's.
+    unsafe {
+        if is_whole {
+            s.store(row.p.wrapping_add(c), v);
+        } else {
+            store_strided(s, row.at(c), row.stride, run.lanes::<S>(c), v);
+        }
+    }
+}
+
 /// The greatest of `scale * score` over the run, or the least finite number if that is more.
 /// NaN is passed over: it shows in the sum.
 ///
@@ -169,25 +224,18 @@ pub(crate) unsafe fn max_pass<S: Simd>(s: S, row: Cells<*const f32>, run: Run, s
     if let Some(max) = unsafe { s.max_strip(&strip, scale, max) } {
         return s.largest(max);
     }
-    let (from, to) = run.whole::<S>(first, run.end, [row.stride; 2]);
-    let (mut c, mut other) = (first, max);
-    while c < run.end {
-        // SAFETY: these lanes exist.
-        unsafe {
-            // Two at once, for each waits for the one before it.
-            while c >= from && c + 2 * S::LANES <= to {
-                max = s.max(s.mul(s.load(row.p.wrapping_add(c)), scale), max);
-                other = s.max(s.mul(s.load(row.p.wrapping_add(c + S::LANES)), scale), other);
-                c += 2 * S::LANES;
-            }
-            if c < run.end {
-                let v = load_strided(s, row.at(c), row.stride, run.lanes::<S>(c));
-                max = s.max(run.keep(s, c, s.mul(v, scale), f32::NEG_INFINITY), max);
-            }
-        }
-        c += S::LANES;
-    }
-    s.largest(s.max(other, max))
+    run.each_vector::<S>(
+        [first, run.end],
+        [row.stride; 2],
+        #[inline(always)]
+        |c, is_whole| {
+            // SAFETY: these lanes exist.
+            let v = s.mul(unsafe { load(s, row, run, c, is_whole) }, scale);
+            let v = if is_whole { v } else { run.keep(s, c, v, f32::NEG_INFINITY) };
+            max = s.max(v, max);
+        },
+    );
+    s.largest(max)
 }
 
 /// What a function of a whole strip of a row reads and writes, for instruction sets that have one:
@@ -248,28 +296,19 @@ impl<S: Simd> Exponentials<S> {
     ) {
         let Exponentials { s, row, run, .. } = *self;
         let (scale, max) = (s.splat(self.scale), s.splat(self.max));
-        let (from, to) = run.whole::<S>(first, end, [row.stride, stride]);
-        let mut c = first;
-        while c < end {
-            // SAFETY: these lanes exist.
-            unsafe {
-                while c >= from && c < to {
-                    let v = s.load(row.p.wrapping_add(c));
-                    let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
-                    store(c, true, e);
-                    sums.add(0, e);
-                    c += S::LANES;
-                }
-                if c < end {
-                    let v = load_strided(s, row.at(c), row.stride, run.lanes::<S>(c));
-                    let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
-                    let e = run.keep(s, c, e, 0.0);
-                    store(c, false, e);
-                    sums.add(c, e);
-                }
-            }
-            c += S::LANES;
-        }
+        run.each_vector::<S>(
+            [first, end],
+            [row.stride, stride],
+            #[inline(always)]
+            |c, is_whole| {
+                // SAFETY: these lanes exist.
+                let v = unsafe { load(s, row, run, c, is_whole) };
+                let e = exp_nonpositive(s, s.sub(s.mul(v, scale), max));
+                let e = if is_whole { e } else { run.keep(s, c, e, 0.0) };
+                store(c, is_whole, e);
+                sums.add(c, e);
+            },
+        );
     }
 }
 
@@ -345,13 +384,7 @@ pub(crate) unsafe fn exp_pass<S: Simd>(
                     out.stride,
                     sums,
                     #[inline(always)]
-                    |c, is_whole, e| {
-                        if is_whole {
-                            s.store(out.p.wrapping_add(c), e);
-                        } else {
-                            store_strided(s, out.at(c), out.stride, run.lanes::<S>(c), e);
-                        }
-                    },
+                    |c, is_whole, e| store(s, out, run, c, is_whole, e),
                 );
             }
         },
@@ -405,16 +438,20 @@ pub(crate) unsafe fn log_pass<S: Simd>(
     [max, log_sum]: [f32; 2],
 ) {
     let (scale, max, log_sum) = (s.splat(scale), s.splat(max), s.splat(log_sum));
-    for c in (run.start::<S>()..run.end).step_by(S::LANES) {
-        let n = run.lanes::<S>(c);
-        // SAFETY: these lanes exist.
-        unsafe {
-            let v = load_strided(s, row.at(c), row.stride, n);
-            let v = s.sub(s.sub(s.mul(v, scale), max), log_sum);
-            let v = run.keep(s, c, v, f32::NEG_INFINITY);
-            store_strided(s, out.at(c), out.stride, n, v);
-        }
-    }
+    run.each_vector::<S>(
+        [run.start::<S>(), run.end],
+        [row.stride, out.stride],
+        #[inline(always)]
+        |c, is_whole| {
+            // SAFETY: these lanes exist.
+            unsafe {
+                let v = s.mul(load(s, row, run, c, is_whole), scale);
+                let v = s.sub(s.sub(v, max), log_sum);
+                let v = if is_whole { v } else { run.keep(s, c, v, f32::NEG_INFINITY) };
+                store(s, out, run, c, is_whole, v);
+            }
+        },
+    );
 }
 
 /// Exponentials to probabilities: divided by their sum, which is not NaN. Its inverse is taken with
@@ -437,27 +474,21 @@ pub(crate) unsafe fn divide_pass<S: Simd>(s: S, row: Cells<*mut f32>, run: Run, 
     if unsafe { s.divide_strip(&strip, inverse, off) } {
         return;
     }
-    let (from, to) = run.whole::<S>(first, run.end, [row.stride; 2]);
-    let mut c = first;
-    while c < run.end {
-        // SAFETY: these lanes exist.
-        unsafe {
-            while c >= from && c < to {
-                let p = row.p.wrapping_add(c);
-                let e = s.load(p);
-                s.store(p, s.fma(e, inverse, s.mul(e, off)));
-                c += S::LANES;
-            }
-            if c < run.end {
-                let n = run.lanes::<S>(c);
-                let e = load_strided(s, row.at(c).cast_const(), row.stride, n);
+    run.each_vector::<S>(
+        [first, run.end],
+        [row.stride; 2],
+        #[inline(always)]
+        |c, is_whole| {
+            // SAFETY: these lanes exist.
+            unsafe {
+                let e = load(s, row.as_const(), run, c, is_whole);
+                let probs = s.fma(e, inverse, s.mul(e, off));
                 // The zeros beside the run stay what they are in every rounding mode.
-                let probs = run.keep(s, c, s.fma(e, inverse, s.mul(e, off)), 0.0);
-                store_strided(s, row.at(c), row.stride, n, probs);
+                let probs = if is_whole { probs } else { run.keep(s, c, probs, 0.0) };
+                store(s, row, run, c, is_whole, probs);
             }
-        }
-        c += S::LANES;
-    }
+        },
+    );
 }
 
 /// NaN wherever `is_kept`, `masked` elsewhere in the run: a row whose sum is NaN.

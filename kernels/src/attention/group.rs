@@ -73,15 +73,6 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
         self.workspace.wrapping_add(offset)
     }
 
-    /// The position of the group's row `r`.
-    #[cfg_attr(vectors, inline(always))]
-    pub(super) fn position(&self, r: usize) -> Row {
-        let r = self.first + r;
-        let head = r.checked_div(self.x.queries).unwrap_or(0);
-        let query = r - head * self.x.queries;
-        Row { batch: self.batch, head: self.first_head + head, query }
-    }
-
     /// Its place among all rows of batch x heads x queries.
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn index(&self, row: Row) -> usize {
@@ -123,7 +114,10 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     unsafe fn find_places(&self) -> (usize, usize) {
         let x = self.x;
         let here = |key: usize| min(key.saturating_sub(x.first_key), x.keys);
-        let (mut all, mut at) = ((x.keys, 0), self.position(0));
+        let head = self.first.checked_div(x.queries).unwrap_or(0);
+        let query = self.first - head * x.queries;
+        let mut at = Row { batch: self.batch, head: self.first_head + head, query };
+        let mut all = (x.keys, 0);
         for r in 0..self.rows {
             let (first, end) = x.rule.plan.range(at, x.first_key + x.keys);
             let place =
@@ -301,7 +295,7 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                 c_row: self.layout.block,
             };
             // SAFETY: the impl block's.
-            unsafe { if MIXED { run_any_tile(self.s, &tile) } else { run_tile(self.s, &tile) } }
+            unsafe { run_any_tile::<S, MIXED>(self.s, &tile) }
         }
     }
 

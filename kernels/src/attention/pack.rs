@@ -2,10 +2,9 @@
 
 use super::group::{Block, Group};
 use super::scaled::{PackKeys, PackValues, ScaledTokens};
-use super::tokens::{Data, Tensor, Tokens};
+use super::tokens::{Data, Tokens};
 use crate::gemm::{A, B, Packed, Panel, min, most_rows, pack_any};
 use crate::mask::Row;
-use crate::number::Dtype;
 use crate::simd::{LANES, Simd};
 
 // SAFETY of the methods below: `attention`'s contract; offsets into the workspace are those of
@@ -15,8 +14,8 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// too few tiles do to repay packing. A single row lies as a packed one would.
     #[cfg_attr(vectors, inline(always))]
     unsafe fn queries_in_place(&self, first: usize, rows: usize) -> Option<A> {
-        let Tensor { numbers, strides: [_, _, token, dim] } = self.x.q;
-        if dim != 1 || MIXED && numbers.dtype() != Dtype::F32 {
+        let [_, _, token, dim] = self.x.q.strides;
+        if dim != 1 || !self.x.q.is_f32::<MIXED>() {
             return None;
         }
         // SAFETY: the impl block's.

@@ -15,6 +15,12 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Whether they are of f32, as all are where not `MIXED`.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) fn is_f32<const MIXED: bool>(&self) -> bool {
+        !MIXED || self.numbers.dtype() == Dtype::F32
+    }
+
     /// The numbers from `dim` of a position on.
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn at(&self, row: Row, dim: usize) -> Numbers {
@@ -75,11 +81,10 @@ impl Tokens {
     /// Whether they are numbers of f32, as all are where not `MIXED`.
     #[cfg_attr(vectors, inline(always))]
     pub(super) fn is_f32<const MIXED: bool>(&self) -> bool {
-        let is_f32 = match &self.data {
-            Data::Numbers(tensor) => tensor.numbers.dtype() == Dtype::F32,
-            Data::Scaled { .. } => false,
-        };
-        !MIXED || is_f32
+        match &self.data {
+            Data::Numbers(tensor) => tensor.is_f32::<MIXED>(),
+            Data::Scaled { .. } => !MIXED,
+        }
     }
 
     /// The place of token `token`, and how many from it on lie a token's stride apart.

@@ -18,13 +18,13 @@ pub(crate) const fn most_rows<S: Simd>() -> usize {
     min(S::MR_BY_COLUMNS, 4)
 }
 
-/// Computes a tile, whatever the type of its B.
+/// Computes a tile, whatever the type of its B: f32 unless `MIXED`.
 ///
 /// # Safety
 /// [`run_tile`]'s; over columns that are not of f32 the tile has at most [`most_rows`].
 #[inline(always)]
-pub(crate) unsafe fn run_any_tile<S: Simd>(s: S, tile: &Tile) {
-    if const { S::LANES == LANES } {
+pub(crate) unsafe fn run_any_tile<S: Simd, const MIXED: bool>(s: S, tile: &Tile) {
+    if const { MIXED && S::LANES == LANES } {
         match tile.b {
             B::Columns(b, stride) if b.dtype() == Dtype::F16 => {
                 return s.run(ByRows(tile, Lying { p: b.of::<f16>(), stride }));
@@ -54,14 +54,15 @@ pub(super) trait Columns: Copy {
     /// for the last, which may take longer than what there is to compute.
     const OF_ONE_ROW: usize;
 
-    /// Adds the products of the tile's depth to its sums.
+    /// Adds the products of the tile's depth to its sums; `a` is its packed A.
     ///
     /// # Safety
-    /// [`run_tile`]'s; `acc` is written, and A is packed.
+    /// [`run_tile`]'s; `acc` is written.
     unsafe fn walk<S: Simd, const ROWS: usize, const NV: usize>(
         self,
         s: S,
         t: &Tile,
+        a: *const f32,
         acc: &mut Sums<S::V, ROWS, NV>,
     );
 }
@@ -100,10 +101,11 @@ impl<C: Columns, const ROWS: usize, const NV: usize> Op for Body<'_, C, ROWS, NV
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let Body(t, columns) = self;
+        let A::Packed(a, _) = t.a else { return };
         // SAFETY: `run_any_tile`'s contract bounds every access.
         unsafe {
             let mut acc = t.sums::<S, ROWS, NV>(s);
-            columns.walk(s, t, &mut acc);
+            columns.walk(s, t, a, &mut acc);
             t.store(s, &acc);
         }
     }
@@ -158,9 +160,9 @@ impl<T: Number> Columns for Lying<T> {
         self,
         s: S,
         t: &Tile,
+        mut a: *const f32,
         acc: &mut Sums<S::V, ROWS, NV>,
     ) {
-        let A::Packed(mut a, _) = t.a else { return };
         let steps = LANES * T::IN_WORD;
         let lines = t.depth / steps;
         let mut ring = [[const { MaybeUninit::uninit() }; LANES / 2]; RING];
@@ -243,9 +245,9 @@ impl<F: Format> Columns for Units<F> {
         self,
         s: S,
         t: &Tile,
+        mut a: *const f32,
         acc: &mut Sums<S::V, ROWS, NV>,
     ) {
-        let A::Packed(mut a, _) = t.a else { return };
         for unit in self.unit..self.unit + t.depth / UNIT {
             let mut words = [const { Words::new() }; NV];
             let mut scales = [[s.splat(0.0); 2]; NV];

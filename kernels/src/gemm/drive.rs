@@ -5,7 +5,7 @@ use super::columns::run_any_tile;
 use super::epilogue::{Finished, finish};
 use super::pack::{Packed, Panel, pack_any};
 use super::quantised::{Rows, UNIT, pack_quantised};
-use super::tile::{A, B, Tile, run_tile};
+use super::tile::{A, B, Tile};
 use super::{Gemm, KC, MAX_MR, MAX_NR, MC, Right, Span, min};
 use crate::simd::{LANES, Op, Simd};
 
@@ -264,7 +264,7 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
     #[cfg_attr(vectors, inline(always))]
     unsafe fn compute(&self, tile: &Tile) {
         // SAFETY: the impl block's.
-        unsafe { if MIXED { run_any_tile(self.s, tile) } else { run_tile(self.s, tile) } }
+        unsafe { run_any_tile::<S, MIXED>(self.s, tile) }
     }
 
     #[cfg_attr(vectors, inline(always))]

@@ -159,10 +159,11 @@ impl<const ROWS: usize, const NV: usize, const PACKED: bool, const B_KIND: u8> O
         // SAFETY: `run_tile`'s contract bounds every access.
         unsafe {
             let mut acc = t.sums::<S, ROWS, NV>(s);
-            if let (true, B::Columns(b, stride)) = (const { B_KIND == COLUMNS }, t.b) {
-                Lying { p: b.of::<f32>(), stride }.walk(s, t, &mut acc);
-            } else {
-                walk_rows::<S, ROWS, NV, PACKED, B_KIND>(s, t, &mut acc);
+            match (const { B_KIND == COLUMNS }, t.a, t.b) {
+                (true, A::Packed(a, _), B::Columns(b, stride)) => {
+                    Lying { p: b.of::<f32>(), stride }.walk(s, t, a, &mut acc);
+                }
+                _ => walk_rows::<S, ROWS, NV, PACKED, B_KIND>(s, t, &mut acc),
             }
             t.store(s, &acc);
         }
