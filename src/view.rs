@@ -196,6 +196,13 @@ impl<'a, T, const N: usize> View<'a, T, N> {
     }
 
     /// The first element's address; the rest is sizes and strides.
+    /// The last axis at `index`, whose last place is 0.
+    fn line(&self, index: [usize; N]) -> impl Iterator<Item = &'a T> {
+        let (line, first) = (line(self.shape, self.strides, index), self.first);
+        // SAFETY: these are elements of the view.
+        line.map(move |offset| unsafe { &*first.add(offset) })
+    }
+
     pub(crate) fn as_ptr(&self) -> *const T {
         self.first
     }
@@ -255,6 +262,18 @@ fn row<const N: usize>(
     let start = offset(shape, strides, index)?;
     let len = shape.last()? - index.last()?;
     (strides.last() == Some(&1)).then_some((start, len))
+}
+
+/// Where the elements of the last axis are; none if `index`, whose last place is 0, is outside.
+fn line<const N: usize>(
+    shape: [usize; N],
+    strides: [usize; N],
+    index: [usize; N],
+) -> impl Iterator<Item = usize> {
+    let start = offset(shape, strides, index);
+    let len = start.and(shape.last().copied()).unwrap_or(0);
+    let stride = strides.last().copied().unwrap_or(0);
+    (0..len).map(move |i| start.unwrap_or(0) + i * stride)
 }
 
 impl<'a, T> View<'a, T, 2> {
@@ -401,6 +420,33 @@ impl<'a, T, const N: usize> ViewMut<'a, T, N> {
         Ok(self)
     }
 
+    /// Axis `axis` in two: the elements before `at`, and those from it on.
+    ///
+    /// ```
+    /// use masktile::MatMut;
+    /// let mut numbers = [1, 2, 3, 4];
+    /// let (mut left, right) = MatMut::new(&mut numbers, [2, 2])?.split_at(1, 1)?;
+    /// *left.get_mut([1, 0]).unwrap() = right.as_ref().get([0, 0]).copied().unwrap();
+    /// assert_eq!(numbers, [1, 2, 2, 4]);
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no such axis, or it is shorter.
+    pub fn split_at(self, axis: usize, at: usize) -> Result<(Self, Self)> {
+        let rest = self.shape.get(axis).map_or(0, |len| len.saturating_sub(at));
+        // No element is named twice, so none is in both.
+        let second = ViewMut { elements: PhantomData, ..self }.narrow(axis, at, rest)?;
+        Ok((self.narrow(axis, 0, at)?, second))
+    }
+
+    /// The last axis at `index`, whose last place is 0.
+    fn line_mut(&mut self, index: [usize; N]) -> impl Iterator<Item = &mut T> {
+        let line = line(self.shape, self.strides, index);
+        // SAFETY: these are elements of the view, each another, and borrowed mutably.
+        line.map(|offset| unsafe { &mut *self.first.add(offset) })
+    }
+
     /// The last axis from `index` on, where it is contiguous.
     pub(crate) fn row_mut(&mut self, index: [usize; N]) -> Option<&mut [T]> {
         let (start, len) = row(self.shape, self.strides, index)?;
@@ -454,7 +500,14 @@ pub(crate) fn copy<'f, 't, F: Number + 'f, T: Number + 't>(
     from: impl Into<TensorRef<'f, F>>,
     to: impl Into<TensorMut<'t, T>>,
 ) {
-    let (from, mut to) = (from.into(), to.into());
+    let (mut from, mut to) = (from.into(), to.into());
+    // Along the axis that is contiguous in both.
+    if from.shape[2] > 1 && from.strides[2] == 1 && to.strides[2] == 1 {
+        from.shape.swap(2, 3);
+        from.strides.swap(2, 3);
+        to.shape.swap(2, 3);
+        to.strides.swap(2, 3);
+    }
     let [batch, heads, tokens, dim] = from.shape();
     // Without a number to copy the other sizes may be any.
     if dim == 0 {
@@ -463,17 +516,15 @@ pub(crate) fn copy<'f, 't, F: Number + 'f, T: Number + 't>(
     for b in 0..batch {
         for h in 0..heads {
             for t in 0..tokens {
-                if let (Some(to), Some(from)) = (to.row_mut([b, h, t, 0]), from.row([b, h, t, 0])) {
+                let at = [b, h, t, 0];
+                if let (Some(to), Some(from)) = (to.row_mut(at), from.row(at)) {
                     for (place, number) in to.iter_mut().zip(from) {
                         *place = T::from_f32(number.to_f32());
                     }
                     continue;
                 }
-                for x in 0..dim {
-                    let at = [b, h, t, x];
-                    if let (Some(place), Some(number)) = (to.get_mut(at), from.get(at)) {
-                        *place = T::from_f32(number.to_f32());
-                    }
+                for (place, number) in to.line_mut(at).zip(from.line(at)) {
+                    *place = T::from_f32(number.to_f32());
                 }
             }
         }

@@ -372,3 +372,54 @@ fn errors() {
     .unwrap();
     assert!(cache.is_empty());
 }
+
+#[test]
+fn sequences_that_go_on_keep_their_tokens() {
+    const FIRST: usize = 20;
+    let tokens = Tokens::new();
+    let (k, v) = (tokens.k(), tokens.v());
+    let room = TOKENS + 3;
+    // Batch, head, token, dim: as they are named, keys dim by dim, and batches side by side.
+    let layouts: [fn(usize, usize) -> [usize; 4]; 3] = [
+        |room, dim| [KV_HEADS * room * dim, room * dim, dim, 1],
+        |room, dim| [KV_HEADS * room * dim, room * dim, 1, room],
+        |room, dim| [dim, BATCH * room * dim, BATCH * dim, 1],
+    ];
+    for strides in layouts {
+        for kept in 0..1 << BATCH {
+            let goes_on = |sequence: usize| kept >> sequence & 1 == 1;
+            let mut memory = [DIM, WIDTH].map(|dim| vec![f32::NAN; BATCH * KV_HEADS * room * dim]);
+            let [keys, values] = &mut memory;
+            let view = |memory, dim| {
+                let shape = [BATCH, KV_HEADS, room, dim];
+                TensorMut::with_strides(memory, shape, strides(room, dim)).unwrap()
+            };
+            let mut cache = KvCache::new(view(keys, DIM), view(values, WIDTH)).unwrap();
+            cache.append(k.narrow(2, 0, FIRST).unwrap(), v.narrow(2, 0, FIRST).unwrap()).unwrap();
+            let mut asked = Vec::new();
+            cache.retain(|sequence| {
+                asked.push(sequence);
+                goes_on(sequence)
+            });
+            assert_eq!(asked, [0, 1, 2]);
+            let left: Vec<_> = (0..BATCH).filter(|sequence| goes_on(*sequence)).collect();
+            assert_eq!((cache.batch(), cache.len()), (left.len(), FIRST));
+
+            // A step of those that are left.
+            let of_left = |x: TensorRef<'_>, first: usize, count: usize| -> Vec<f32> {
+                let x = x.narrow(2, first, count).unwrap();
+                left.iter().flat_map(|b| x.narrow(0, *b, 1).unwrap().as_owned()).collect()
+            };
+            let (key, value) = (of_left(k, FIRST, 1), of_left(v, FIRST, 1));
+            let shape = |dim| [left.len(), KV_HEADS, 1, dim];
+            cache
+                .append(
+                    TensorRef::new(&key, shape(DIM)).unwrap(),
+                    TensorRef::new(&value, shape(WIDTH)).unwrap(),
+                )
+                .unwrap();
+            assert_eq!(cache.keys().as_owned(), of_left(k, 0, FIRST + 1), "{kept:b}");
+            assert_eq!(cache.values().as_owned(), of_left(v, 0, FIRST + 1), "{kept:b}");
+        }
+    }
+}

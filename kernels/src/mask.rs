@@ -390,18 +390,45 @@ impl Plan<'_> {
     #[cfg_attr(vectors, inline(always))]
     pub(crate) unsafe fn kept<S: Simd>(&self, s: S, row: Row, key: usize, n: usize) -> u16 {
         // SAFETY: the caller's.
-        unsafe {
-            let mut kept = self.kept_by_bits(s, row, key, n);
-            for bias in self.biases.iter() {
-                if bias.may_mask() {
-                    for i in (0..n).step_by(S::LANES) {
-                        let bias = bias.load(s, row, key + i, min(n - i, S::LANES));
-                        kept &= !(s.bits(s.lt(bias, s.splat(f32::MIN))) << i);
-                    }
+        unsafe { self.kept_by_bits(s, row, key, n) & self.kept_by_biases(s, row, key, n) }
+    }
+
+    /// [`Plan::kept`] by biases alone.
+    ///
+    /// # Safety
+    /// As there.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) unsafe fn kept_by_biases<S: Simd>(
+        &self,
+        s: S,
+        row: Row,
+        key: usize,
+        n: usize,
+    ) -> u16 {
+        let mut kept = u16::MAX;
+        for bias in self.biases.iter() {
+            if bias.may_mask() {
+                for i in (0..n).step_by(S::LANES) {
+                    // SAFETY: the caller's.
+                    let bias = unsafe { bias.load(s, row, key + i, min(n - i, S::LANES)) };
+                    kept &= !(s.bits(s.lt(bias, s.splat(f32::MIN))) << i);
                 }
             }
-            kept
         }
+        kept
+    }
+
+    /// What [`Plan::kept_by_bits`] reads of a row from `key` on.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) fn row_bits(&self, row: Row, key: usize) -> RowBits<'_> {
+        let lone = match self.bits.items {
+            [Some(Bits::Bytes { ones, ones_are_kept }), None, ..] if ones.strides[3] == 1 => {
+                Some((ones.at(row, key), !ones_are_kept))
+            }
+            _ => None,
+        };
+        let lone = if cfg!(masktile_fault = "missing_mask") { None } else { lone };
+        RowBits { plan: self, row, key, lone }
     }
 
     /// [`Plan::kept`] of a plan without biases, in which nothing is a float.
@@ -449,5 +476,35 @@ impl Plan<'_> {
             }
         }
         s.select(s.lt(mask, least), hidden, v)
+    }
+}
+
+/// What a plan's matrices and functions keep of one row, of which a lone matrix of bytes, side by side,
+/// is found once.
+pub(crate) struct RowBits<'a> {
+    plan: &'a Plan<'a>,
+    row: Row,
+    key: usize,
+    /// The row's bytes, and whether ones are masked.
+    lone: Option<(*const u8, bool)>,
+}
+
+impl RowBits<'_> {
+    /// [`Plan::kept_by_bits`] of the `n` keys from `column` on.
+    ///
+    /// # Safety
+    /// As there.
+    #[cfg_attr(vectors, inline(always))]
+    pub(crate) unsafe fn kept<S: Simd>(&self, s: S, column: usize, n: usize) -> u16 {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.lone {
+                Some((ones, ones_are_masked)) if n == LANES => {
+                    let ones = ones.wrapping_add(column).cast::<[u8; LANES]>().read();
+                    flip(s.nonzero_bytes(ones), ones_are_masked)
+                }
+                _ => self.plan.kept_by_bits(s, self.row, self.key + column, n),
+            }
+        }
     }
 }

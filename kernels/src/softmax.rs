@@ -103,6 +103,7 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
             (raw, x.rule.scale, max_pass(s, raw, run, x.rule.scale))
         } else {
             let line = Line { rule: &x.rule, row: at, key: 0 };
+            let bits = plan.row_bits(at, 0);
             let max = score_pass(
                 s,
                 raw,
@@ -112,7 +113,7 @@ unsafe fn row<S: Simd>(s: S, x: &Softmax<'_>, at: Row, index: usize) {
                 Stage::Biased,
                 #[inline(always)]
                 // What biases mask they mask themselves.
-                |c| plan.kept_by_bits(s, at, c, run.present(c)),
+                |c| bits.kept(s, c, run.present(c)),
             );
             (out.as_const(), 1.0, max)
         };

@@ -53,6 +53,7 @@ use crate::view::{TensorMut, TensorRef, copy};
 pub struct KvCache<'a, T = f32> {
     keys: TensorMut<'a, T>,
     values: TensorMut<'a, T>,
+    batch: usize,
     len: usize,
 }
 
@@ -67,7 +68,8 @@ impl<'a, T: Number> KvCache<'a, T> {
         for ((given, wanted), what) in values.shape().into_iter().zip(keys.shape()).zip(axes) {
             same("values", what, given, wanted)?;
         }
-        Ok(KvCache { keys, values, len: 0 })
+        let [batch, ..] = keys.shape();
+        Ok(KvCache { keys, values, batch, len: 0 })
     }
 
     /// How many tokens it holds.
@@ -90,6 +92,41 @@ impl<'a, T: Number> KvCache<'a, T> {
         self.len = self.len.min(len);
     }
 
+    /// How many sequences it holds.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Forgets the sequences of which `keep` does not say that they go on. The others move up and stay
+    /// in order: sequence `b` of the batch is then the one of the `b`-th `true`.
+    ///
+    /// ```
+    /// use masktile::{TensorMut, TensorRef, cache::KvCache};
+    /// let (mut keys, mut values) = ([0.0; 3], [0.0; 3]);
+    /// let shape = [3, 1, 1, 1];
+    /// let mut cache = KvCache::new(TensorMut::new(&mut keys, shape)?, TensorMut::new(&mut values, shape)?)?;
+    /// let tokens = TensorRef::new(&[1.0, 2.0, 3.0], shape)?;
+    /// cache.append(tokens, tokens)?;
+    /// cache.retain(|sequence| sequence != 1);             // the second has ended
+    /// assert_eq!(cache.batch(), 2);
+    /// assert_eq!(cache.keys().get([1, 0, 0, 0]), Some(&3.0));
+    /// # Ok::<(), masktile::Error>(())
+    /// ```
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let mut kept = 0;
+        for sequence in 0..self.batch {
+            if !keep(sequence) {
+                continue;
+            }
+            if kept < sequence {
+                move_up(&mut self.keys, sequence, kept, self.len);
+                move_up(&mut self.values, sequence, kept, self.len);
+            }
+            kept += 1;
+        }
+        self.batch = kept;
+    }
+
     /// Appends one or more tokens: batch x kv_heads x tokens x dim, rounded to the cache's type.
     ///
     /// # Errors
@@ -100,13 +137,14 @@ impl<'a, T: Number> KvCache<'a, T> {
         values: TensorRef<'_, F>,
     ) -> Result<()> {
         let tokens = keys.shape()[2];
-        let [batch, ..] = self.keys.shape();
-        fits([keys.shape(), values.shape()], batch, [self.keys.shape(), self.values.shape()])?;
+        let caches = [self.keys.shape(), self.values.shape()];
+        fits([keys.shape(), values.shape()], self.batch, caches)?;
         let (given, limit) = (tokens, self.capacity() - self.len);
         if given > limit {
             let kind = ErrorKind::TooLarge { what: "tokens", given, limit };
             return Err(Error::new("keys", kind));
         }
+        // A copy is of the batches given: those that the cache holds.
         copy(keys, self.keys.reborrow().narrow(2, self.len, tokens)?);
         copy(values, self.values.reborrow().narrow(2, self.len, tokens)?);
         self.len += tokens;
@@ -122,18 +160,30 @@ impl<'a, T: Number> KvCache<'a, T> {
 
     /// The keys so far: batch x kv_heads x len x dim.
     pub fn keys(&self) -> TensorRef<'_, T> {
-        first_tokens(&self.keys, self.len)
+        first(&self.keys, self.batch, self.len)
     }
 
     /// The values so far: batch x kv_heads x len x value_dim.
     pub fn values(&self) -> TensorRef<'_, T> {
-        first_tokens(&self.values, self.len)
+        first(&self.values, self.batch, self.len)
     }
 }
 
-fn first_tokens<'v, T>(view: &'v TensorMut<'_, T>, len: usize) -> TensorRef<'v, T> {
-    // `len` never exceeds the axis.
-    view.as_ref().narrow(2, 0, len).unwrap_or(view.as_ref())
+/// The first batches and tokens.
+fn first<'v, T>(view: &'v TensorMut<'_, T>, batch: usize, len: usize) -> TensorRef<'v, T> {
+    // Neither exceeds its axis.
+    let batches = view.as_ref().narrow(0, 0, batch);
+    batches.and_then(|batches| batches.narrow(2, 0, len)).unwrap_or(view.as_ref())
+}
+
+/// Copies the first tokens of a batch to one before it.
+fn move_up<T: Number>(view: &mut TensorMut<'_, T>, from: usize, to: usize, len: usize) {
+    let tokens = view.reborrow().narrow(2, 0, len);
+    if let Ok((before, rest)) = tokens.and_then(|tokens| tokens.split_at(0, from))
+        && let (Ok(from), Ok(to)) = (rest.as_ref().narrow(0, 0, 1), before.narrow(0, to, 1))
+    {
+        copy(from, to);
+    }
 }
 
 /// An error unless keys and values are `batch` x heads x tokens x dim as a cache's are.

@@ -3,7 +3,7 @@
 use masktile_kernels::attention::Data;
 use masktile_kernels::mask::Grid;
 
-use super::{first_tokens, fits};
+use super::{first, fits};
 use crate::Result;
 use crate::attention::Attention;
 use crate::error::{Error, ErrorKind, same};
@@ -125,7 +125,7 @@ impl Half<'_> {
     fn read(&self, len: usize) -> ScaledTokens<'_> {
         // `len` never exceeds the axis.
         let scales = self.scales.as_ref().narrow(2, 0, len).unwrap_or(self.scales.as_ref());
-        ScaledTokens { codes: first_tokens(&self.codes, len), scales }
+        ScaledTokens { codes: first(&self.codes, self.codes.shape()[0], len), scales }
     }
 }
 

@@ -49,8 +49,8 @@ fn translate(line: &[u8], memory: &mut [f32]) -> Option<()> {
 
 fn greedy(text: &Text, memory: &mut [f32]) -> Result<Translation> {
     let translator = Translator::narrow(WEIGHTS)?;
-    let lengths = [text.tokens().len()];
-    let texts = Texts { texts: core::slice::from_ref(text), lengths: &lengths };
+    let (mut active, mut lengths) = ([0], [0]);
+    let texts = Texts::new(core::slice::from_ref(text), &mut active, &mut lengths);
     let mut translation = [Translation::default()];
     translator.greedy(texts, Isa::detect(), memory, None, &mut translation)?;
     let [translation] = translation;

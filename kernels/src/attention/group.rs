@@ -144,9 +144,11 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
     /// Finds what the masks within the rows' runs keep of the block at key `start`.
     #[cfg_attr(vectors, inline(always))]
     unsafe fn mark(&self, start: usize) {
+        let (plan, first_key) = (self.x.rule.plan, self.x.first_key + start);
         for r in 0..self.rows {
             // SAFETY: the impl block's.
             let (run, row) = unsafe { (self.run_in(start, r), self.row(r)) };
+            let bits = plan.row_bits(row, first_key);
             for chunk in 0..CHUNKS {
                 let c = chunk * LANES;
                 let in_run = first_bits(run.end.saturating_sub(c))
@@ -156,8 +158,9 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                     let kept = if in_run == 0 {
                         0
                     } else {
-                        let key = self.x.first_key + start + c;
-                        self.x.rule.plan.kept(self.s, row, key, run.present(c)) & in_run
+                        let n = run.present(c);
+                        let by_bits = bits.kept(self.s, c, n);
+                        by_bits & plan.kept_by_biases(self.s, row, first_key + c, n) & in_run
                     };
                     self.marks(r).wrapping_add(chunk).write(kept);
                 }
@@ -212,17 +215,19 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
             let is_whole = end <= first + KEY_BLOCK && self.x.block_states().is_none();
             self.pack_queries();
             self.begin();
+            if !is_whole || first >= end {
+                self.clear(0, self.rows);
+            }
             for start in (first..end).step_by(KEY_BLOCK) {
                 if self.x.rule.plan.is_elementwise() {
                     self.mark(start);
                 }
                 let block = self.block(start, 0, self.rows);
-                if block.chunks == 0 {
-                    continue;
-                }
-                self.pack_keys(block);
-                if !self.x.v.lie_as_rows::<MIXED>() {
-                    self.pack_values(block);
+                if block.chunks != 0 {
+                    self.pack_keys(block);
+                    if !self.x.v.lie_as_rows::<MIXED>() {
+                        self.pack_values(block);
+                    }
                 }
                 for first in (0..self.rows).step_by(S::MR) {
                     let rows = min(S::MR, self.rows - first);
@@ -233,6 +238,8 @@ impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
                     };
                     if block.chunks != 0 {
                         self.tile(block, first, rows, is_whole);
+                    } else if is_whole {
+                        self.clear(first, rows);
                     }
                 }
             }

@@ -11,20 +11,29 @@ use crate::simd::Simd;
 
 // SAFETY of the methods below: as those of `Group` beside it.
 impl<S: Simd, const MIXED: bool> Group<'_, S, MIXED> {
-    /// Every output as if nothing were kept: of rows that no tile computes it stays so.
+    /// The state of the rows from `first` on where nothing is kept.
     #[cfg_attr(vectors, inline(always))]
-    pub(super) unsafe fn begin(&self) {
+    pub(super) unsafe fn clear(&self, first: usize, rows: usize) {
         let &Layout { max, sum, acc, width, .. } = self.layout;
-        let s = self.s;
-        let cells = |p| Cells { p, stride: 1 };
+        let cells = |at: usize| Cells { p: self.at(at), stride: 1 };
         // SAFETY: the impl block's.
         unsafe {
-            fill(s, cells(self.at(max)), 0, self.rows, f32::MIN);
-            fill(s, cells(self.at(sum)), 0, self.rows, 0.0);
-            fill(s, cells(self.at(acc)), 0, self.rows * width, 0.0);
-            if self.x.copy().is_none() && self.x.block_states().is_none() {
-                return;
-            }
+            fill(self.s, cells(max + first), 0, rows, f32::MIN);
+            fill(self.s, cells(sum + first), 0, rows, 0.0);
+            fill(self.s, cells(acc + first * width), 0, rows * width, 0.0);
+        }
+    }
+
+    /// Copied scores and block states as if nothing were kept: what no tile computes stays so.
+    #[cfg_attr(vectors, inline(always))]
+    pub(super) unsafe fn begin(&self) {
+        let s = self.s;
+        let cells = |p| Cells { p, stride: 1 };
+        if self.x.copy().is_none() && self.x.block_states().is_none() {
+            return;
+        }
+        // SAFETY: the impl block's.
+        unsafe {
             for r in 0..self.rows {
                 let at = self.row(r);
                 if let Some(copy) = self.x.copy() {

@@ -2,7 +2,7 @@
 
 use super::blocks::{Source, Way};
 use super::columns::run_any_tile;
-use super::epilogue::{Finished, finish};
+use super::epilogue::{Finished, finish, finish_linear};
 use super::pack::{Packed, Panel, pack_any};
 use super::quantised::{Rows, UNIT, pack_quantised};
 use super::tile::{A, B, Tile};
@@ -273,7 +273,12 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
             return;
         }
         let Tile { c, c_row, rows, columns, .. } = *tile;
-        self.s.run(Finish(&self.g.epilogue, Finished { c, c_row, rows, columns, row, column }));
+        let tile = Finished { c, c_row, rows, columns, row, column };
+        let epilogue = &self.g.epilogue;
+        if const { S::LANES == LANES } && self.s.run(FinishLinear(epilogue, &tile)) {
+            return;
+        }
+        self.s.run(Finish(epilogue, tile));
     }
 
     /// A tile of a C whose columns are not contiguous, by way of a contiguous one.
@@ -300,6 +305,18 @@ impl<S: Simd, const MIXED: bool> Walk<'_, S, MIXED> {
                 }
             }
         }
+    }
+}
+
+/// [`finish_linear`] in a function of its own, compiled once.
+struct FinishLinear<'a>(&'a super::Epilogue<'a>, &'a Finished);
+
+impl Op for FinishLinear<'_> {
+    type Out = bool;
+    #[cfg_attr(vectors, inline(always))]
+    fn eval<S: Simd>(self, s: S) -> bool {
+        // SAFETY: as of `Finish`.
+        unsafe { finish_linear(s, self.0, self.1) }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::min;
 use super::pack::{load_strided, store};
 use crate::activation;
-use crate::simd::Simd;
+use crate::simd::{LANES, Simd};
 
 /// A matrix that an epilogue reads: element `[i, j]` at `i * row + j * column`; null for none.
 #[derive(Clone, Copy)]
@@ -112,6 +112,19 @@ impl Epilogue<'_> {
             && self.each.is_none()
     }
 
+    /// Its bias, and the least result, if that is all there is: one number a column, one beside the
+    /// other, and ReLU at most, as linear layers have it.
+    fn linear(&self) -> Option<(*const f32, f32)> {
+        let least = match self.activation {
+            Activation::None => f32::NEG_INFINITY,
+            Activation::Relu => 0.0,
+            _ => return None,
+        };
+        let rest = Epilogue { bias: Operand::NONE, activation: Activation::None, ..*self };
+        let is_row = !self.bias.data.is_null() && self.bias.row == 0 && self.bias.column == 1;
+        (is_row && rest.is_none()).then_some((self.bias.data, least))
+    }
+
     /// The steps of the part of C that starts at this row and column.
     pub(super) fn moved(self, rows: usize, columns: usize) -> Self {
         Epilogue {
@@ -181,6 +194,40 @@ pub(crate) unsafe fn finish<S: Simd>(s: S, epilogue: &Epilogue<'_>, tile: &Finis
         // SAFETY: the tile's row, which nobody else holds.
         each(row + i, column, unsafe { core::slice::from_raw_parts_mut(c, tile.columns) });
     }
+}
+
+/// [`finish`] for most linear layers: a bias for each column and a least result. `false`: it is another
+/// epilogue, and nothing was done.
+///
+/// # Safety
+/// [`finish`]'s.
+#[cfg_attr(vectors, inline(always))]
+pub(crate) unsafe fn finish_linear<S: Simd>(
+    s: S,
+    epilogue: &Epilogue<'_>,
+    tile: &Finished,
+) -> bool {
+    let Some((bias, least)) = epilogue.linear() else { return false };
+    let least = s.splat(least);
+    for j in (0..tile.columns).step_by(LANES) {
+        let n = tile.columns - j;
+        // SAFETY: the caller's: these columns are in the bias and in each row of the tile.
+        unsafe {
+            let bias = s.load_first(bias.wrapping_add(tile.column + j), n);
+            let c = tile.c.wrapping_add(j);
+            for i in 0..tile.rows {
+                let c = c.wrapping_add(i * tile.c_row);
+                // A NaN goes second, as for ReLU.
+                let end = |x| s.max(least, s.add(x, bias));
+                if n < LANES {
+                    s.store_first(c, n, end(s.load_first(c, n)));
+                } else {
+                    s.store(c, end(s.load(c)));
+                }
+            }
+        }
+    }
+    true
 }
 
 /// # Safety

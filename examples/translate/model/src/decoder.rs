@@ -8,8 +8,8 @@
 //! x = x + FeedForward(norm(x))              and is then looked at alone
 //! ```
 
-use masktile::cache::KvCache;
-use masktile::{Attention, Mask, Result, TensorMut, TensorRef, attention::Copied};
+use masktile::cache::{KvCache, PagedKv};
+use masktile::{Mask, Result, TensorMut, TensorRef, View, attention::Copied};
 
 use crate::layers::{Linear, Norm, Then, Work, heads, heads_mut};
 use crate::{HEAD_DIM, HEADS, ROOMS, WIDTH};
@@ -41,26 +41,32 @@ pub struct Memory<'m> {
     pub rooms: &'m [f32],
     /// Which of the rooms is this layer's.
     pub room: usize,
-    /// Characters of each text; behind them is padding.
-    pub lengths: &'m [usize],
-    /// Characters of the longest text.
+    /// How many texts there are.
+    pub texts: usize,
+    /// Characters of the longest of them.
     pub longest: usize,
-    /// For who wants to see how much each token attends to each character: room for a step after
-    /// the other, each batch x heads x tokens x characters.
+    /// The text that each sentence translates.
+    pub text: &'m [u32],
+    /// Its characters; behind them is padding.
+    pub lengths: &'m [usize],
+    /// For who wants to see how much each token attends to each character: batch x heads x tokens
+    /// x characters.
     pub watched: Option<&'m mut [f32]>,
 }
 
 impl<'m> Memory<'m> {
-    /// Keys and values, batch x heads x characters x dim.
-    fn keys_values(&self) -> Result<[TensorRef<'m>; 2]> {
-        let shape = [self.lengths.len(), HEADS, self.longest, HEAD_DIM];
+    /// Keys and values, texts x heads x characters x dim: a page for each text.
+    fn keys_values(&self) -> Result<PagedKv<'m>> {
+        let shape = [self.texts, HEADS, self.longest, HEAD_DIM];
         let (half, text) = (self.longest * WIDTH, self.longest * WIDTH * 2 * ROOMS);
         let after = |skipped| self.rooms.get(skipped * half..).unwrap_or_default();
         let (keys, values) = (after(2 * self.room), after(2 * self.room + 1));
-        Ok([
+        PagedKv::new(
             TensorRef::with_strides(keys, shape, [text, HEAD_DIM * self.longest, 1, self.longest])?,
             TensorRef::with_strides(values, shape, [text, HEAD_DIM, WIDTH, 1])?,
-        ])
+            View::new(self.text, [self.text.len(), 1])?,
+            self.lengths,
+        )
     }
 }
 
@@ -75,7 +81,7 @@ impl DecoderLayer<'_> {
         x: &mut [f32],
         past: &mut KvCache<'_>,
         seen: Mask<'_>,
-        memory: &mut Memory<'_>,
+        memory: Memory<'_>,
         work: &mut Work<'_>,
     ) -> Result<()> {
         self.self_attention(x, past, seen, work)?;
@@ -106,7 +112,7 @@ impl DecoderLayer<'_> {
     fn cross_attention(
         &self,
         x: &mut [f32],
-        memory: &mut Memory<'_>,
+        memory: Memory<'_>,
         work: &mut Work<'_>,
     ) -> Result<()> {
         let (rows, shape) = (work.rows(), [work.sentences, work.tokens]);
@@ -114,15 +120,11 @@ impl DecoderLayer<'_> {
         self.norm2.run(x, narrow);
         self.query.run(rows, narrow, wide, Then::Store, tools)?;
         let [q] = heads(wide, shape)?;
-        let [k, v] = memory.keys_values()?;
         let mask = Mask::KeyLengths(memory.lengths);
-        let mut attention = Attention::new(q, k, v).mask(mask).isa(tools.isa);
-        if let Some(watched) = memory.watched.take() {
+        let mut attention = memory.keys_values()?.attend(q).mask(mask).isa(tools.isa);
+        if let Some(watched) = memory.watched {
             let shape = [work.sentences, HEADS, work.tokens, memory.longest];
-            let (now, later) =
-                watched.split_at_mut_checked(shape.iter().product()).unwrap_or_default();
-            attention = attention.copy_scores(Copied::Probs, TensorMut::new(now, shape)?);
-            memory.watched = Some(later);
+            attention = attention.copy_scores(Copied::Probs, TensorMut::new(watched, shape)?);
         }
         attention.run(&mut heads_mut(narrow, shape)?, tools.scratch)?;
         self.cross_out.run(rows, narrow, x, Then::Add, tools)

@@ -24,14 +24,16 @@ pub struct Model {
 #[derive(Debug, Default)]
 pub struct Memory {
     floats: Vec<f32>,
+    active: Vec<u32>,
     lengths: Vec<usize>,
 }
 
 impl Memory {
-    /// The texts with their lengths, and room for their translation.
+    /// The texts, and room for their translation.
     fn hold<'t>(&'t mut self, texts: &'t [Text], beams: usize) -> (Texts<'t>, &'t mut [f32]) {
-        self.lengths = texts.iter().map(|text| text.tokens().len()).collect();
-        let texts = Texts { texts, lengths: &self.lengths };
+        self.active.resize(texts.len(), 0);
+        self.lengths.resize(texts.len(), 0);
+        let texts = Texts::new(texts, &mut self.active, &mut self.lengths);
         let len = memory_len(Form::Packed, texts.shape(), beams);
         self.floats.resize(self.floats.len().max(len), 0.0);
         (texts, &mut self.floats)
@@ -95,7 +97,7 @@ impl Model {
         let number = |character| TARGET.find(character).map_or(0, |place| place as u8 + 1);
         let mut all = Vec::new();
         for token in [0].into_iter().chain(translation.chars().map(number)) {
-            let logits = decoding.step([token].into_iter(), Causal::bottom_right().into())?;
+            let (_, logits) = decoding.step(|_, _| token, Causal::bottom_right().into())?;
             all.extend_from_slice(logits);
         }
         Ok(all)
@@ -142,8 +144,8 @@ impl Model {
             tree(&found, step, &mut seen);
             let mask =
                 TensorRef::new(&seen, shape)?.broadcast([shape[0], HEADS, beams, shape[3]])?;
-            let last = found.iter().flatten().map(|beam| beam.translation.last());
-            let logits = decoding.step(last, BoolMask::ones_are_kept(mask).into())?;
+            let last = |text: usize, beam: usize| found[text][beam].translation.last();
+            let (_, logits) = decoding.step(last, BoolMask::ones_are_kept(mask).into())?;
             Softmax::new()
                 .log()
                 .isa(self.isa)

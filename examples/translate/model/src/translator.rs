@@ -109,18 +109,47 @@ impl<'a, F: FnMut(&'a [Bf16], [usize; 2]) -> Result<Weight<'a>>> Reader<'a, F> {
 }
 
 /// Texts of a batch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Texts<'t> {
-    /// The texts.
-    pub texts: &'t [Text],
-    /// Characters of each.
-    pub lengths: &'t [usize],
+    texts: &'t [Text],
+    /// Those that are still translated, in order.
+    active: &'t mut [u32],
+    /// Their characters.
+    lengths: &'t mut [usize],
 }
 
-impl Texts<'_> {
+impl<'t> Texts<'t> {
+    /// All of `texts`, with a place in `active` and in `lengths` for each.
+    pub fn new(texts: &'t [Text], active: &'t mut [u32], lengths: &'t mut [usize]) -> Self {
+        for (place, text) in active.iter_mut().zip(0..) {
+            *place = text;
+        }
+        for (length, text) in lengths.iter_mut().zip(texts) {
+            *length = text.tokens().len();
+        }
+        Texts { texts, active, lengths }
+    }
+
     /// Texts, and characters of the longest.
     pub fn shape(&self) -> [usize; 2] {
-        [self.lengths.len(), self.lengths.iter().copied().max().unwrap_or(0)]
+        let lengths = self.texts.iter().map(|text| text.tokens().len());
+        [self.texts.len(), lengths.max().unwrap_or(0)]
+    }
+
+    /// Goes on with those texts alone of which `keep` says so.
+    fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        let mut kept = 0;
+        for row in 0..self.active.len() {
+            if self.active.get(row).is_some_and(|text| keep(*text as usize)) {
+                self.active.swap(kept, row);
+                self.lengths.swap(kept, row);
+                kept += 1;
+            }
+        }
+        let active = core::mem::take(&mut self.active);
+        self.active = active.get_mut(..kept).unwrap_or_default();
+        let lengths = core::mem::take(&mut self.lengths);
+        self.lengths = lengths.get_mut(..kept).unwrap_or_default();
     }
 }
 
@@ -214,9 +243,6 @@ impl<'a> Translator<'a> {
             let part = parts.take(text_len(characters));
             self.read(text.tokens(), characters, decoder, part, tools.reborrow())?;
         }
-        let (read, lengths, longest) = (&*read, texts.lengths, characters);
-        let memory = |room| Memory { rooms: read, room, lengths, longest, watched: None };
-
         let (mut parts, tokens) = (Memories(decoder), STEPS * beams);
         let room = [sentences, HEADS, tokens, HEAD_DIM];
         let text = HEADS * tokens * HEAD_DIM;
@@ -229,7 +255,10 @@ impl<'a> Translator<'a> {
         };
         Ok(Decoding {
             model: self,
-            memories: core::array::from_fn(memory),
+            texts,
+            longest: characters,
+            read,
+            watched: &mut [],
             caches: [cache()?, cache()?],
             position: 0,
             x,
@@ -293,14 +322,15 @@ impl<'a> Translator<'a> {
         if let Some(watched) = watched {
             decoding.watch(watched);
         }
-        while !translations.iter().all(Translation::ended) {
-            let last = translations.iter().map(Translation::last);
-            let logits = decoding.step(last, Causal::bottom_right().into())?;
-            for (translation, logits) in
-                translations.iter_mut().zip(logits.as_chunks::<TARGETS>().0)
-            {
-                translation.push(most_likely(logits), logits);
+        while decoding.is_going_on() {
+            let last = |text, _| translations.get(text).map_or(0, Translation::last);
+            let (texts, logits) = decoding.step(last, Causal::bottom_right().into())?;
+            for (text, logits) in texts.iter().zip(logits.as_chunks::<TARGETS>().0) {
+                if let Some(translation) = translations.get_mut(*text as usize) {
+                    translation.push(most_likely(logits), logits);
+                }
             }
+            decoding.retain(|text| translations.get(text).is_some_and(|text| !text.ended()));
         }
         Ok(())
     }
@@ -321,7 +351,11 @@ fn most_likely(logits: &[f32; TARGETS]) -> u8 {
 #[derive(Debug)]
 pub struct Decoding<'s> {
     model: &'s Translator<'s>,
-    memories: [Memory<'s>; LAYERS],
+    texts: Texts<'s>,
+    longest: usize,
+    /// What each text left to each layer.
+    read: &'s [f32],
+    watched: &'s mut [f32],
     caches: [KvCache<'s>; LAYERS],
     position: usize,
     x: &'s mut [f32],
@@ -333,29 +367,59 @@ impl<'s> Decoding<'s> {
     /// Shows the last layer's cross-attention: `watched` gets texts x [`HEADS`] x beams x characters
     /// probabilities of each step, one behind the other.
     pub fn watch(&mut self, watched: &'s mut [f32]) {
-        let [.., last] = &mut self.memories;
-        last.watched = Some(watched);
+        self.watched = watched;
     }
 
-    /// Takes the next token of each beam of each text and gives the logits of what follows,
-    /// texts x beams x [`TARGETS`]. `seen` says which tokens of the text, in the order of steps and
-    /// beams, each of these may see.
+    /// Whether there is a text whose translation goes on.
+    pub fn is_going_on(&self) -> bool {
+        !self.texts.active.is_empty()
+    }
+
+    /// Goes on with those texts alone of which `keep` says so: no row of one that has ended is computed.
+    pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        let active = &self.texts.active;
+        for cache in &mut self.caches {
+            cache.retain(|row| active.get(row).is_some_and(|text| keep(*text as usize)));
+        }
+        self.texts.retain(keep);
+        self.work.sentences = self.texts.active.len();
+    }
+
+    /// Takes the next token of each text and beam and gives the texts that go on, and the logits of
+    /// what follows, texts x beams x [`TARGETS`]. `seen` says which tokens of the text, in the order
+    /// of steps and beams, each of these may see.
     ///
     /// # Errors
     /// After [`STEPS`] steps; if the mask does not fit.
-    pub fn step(&mut self, tokens: impl Iterator<Item = u8>, seen: Mask<'_>) -> Result<&mut [f32]> {
+    pub fn step(
+        &mut self,
+        token: impl Fn(usize, usize) -> u8,
+        seen: Mask<'_>,
+    ) -> Result<(&[u32], &mut [f32])> {
         let (model, rows, work) = (self.model, self.work.rows(), &mut self.work);
+        let Texts { texts, active, lengths } = &self.texts;
+        let beams = 0..work.tokens;
+        let tokens =
+            active.iter().flat_map(|text| beams.clone().map(|beam| token(*text as usize, beam)));
         model.target.characters(tokens, work.wide);
         let position = model.target.position(self.position);
-        let mut joined = MatMut::new(self.x, [rows, WIDTH])?;
+        let x = self.x.get_mut(..rows * WIDTH).unwrap_or_default();
+        let mut joined = MatMut::new(x, [rows, WIDTH])?;
         join_as_columns(MatRef::new(work.wide, [rows, CHARACTER])?, &position, &mut joined)?;
-        self.position += 1;
-        let state = self.caches.iter_mut().zip(&mut self.memories);
-        for (layer, (cache, memory)) in model.decoder.iter().zip(state) {
-            layer.step(self.x, cache, seen, memory, work)?;
+
+        let step = HEADS * rows * self.longest;
+        let (texts, longest) = (texts.len(), self.longest);
+        for (room, (layer, cache)) in model.decoder.iter().zip(&mut self.caches).enumerate() {
+            let is_last = room + 1 == LAYERS;
+            let shown = self.position * step..(self.position + 1) * step;
+            let watched = if is_last { self.watched.get_mut(shown) } else { None };
+            let memory =
+                Memory { rooms: self.read, room, texts, longest, text: active, lengths, watched };
+            layer.step(x, cache, seen, memory, work)?;
         }
-        model.decoder_norm.run(self.x, work.narrow);
+        self.position += 1;
+        model.decoder_norm.run(x, work.narrow);
         model.logits.run(rows, work.narrow, self.logits, Then::Store, &mut work.tools)?;
-        Ok(self.logits)
+        Ok((active, self.logits))
     }
 }

@@ -76,8 +76,8 @@ fn weights_widened_piece_by_piece_give_the_same_bits() {
     let isa = Isa::detect();
     let wanted = greedy(&model(isa), &texts, 64);
     for (text, wanted) in texts.iter().zip(wanted) {
-        let lengths = [text.tokens().len()];
-        let texts = Texts { texts: std::slice::from_ref(text), lengths: &lengths };
+        let (mut active, mut lengths) = ([0], [0]);
+        let texts = Texts::new(std::slice::from_ref(text), &mut active, &mut lengths);
         // Exactly as much memory as it says.
         let mut memory = vec![0.0; memory_len(Form::Narrow, texts.shape(), 1)];
         let mut given = [Translation::default()];
@@ -182,14 +182,16 @@ fn errors_say_what_is_wrong() {
 
     let numbers = numbers();
     let translator = Translator::narrow(&numbers).unwrap();
-    let texts = Texts { texts: &[Text::new("3.").unwrap()], lengths: &[2] };
+    let text = [Text::new("3.").unwrap()];
     let full = memory_len(Form::Narrow, [1, 2], 1);
     let mut memory = vec![0.0; full];
     let mut error = |len| {
         let mut run = || -> masktile::Result<()> {
+            let (mut active, mut lengths) = ([0], [0]);
+            let texts = Texts::new(&text, &mut active, &mut lengths);
             let mut decoding = translator.begin(texts, 1, Isa::SCALAR, &mut memory[..len])?;
             for _ in 0..=STEPS {
-                decoding.step([0].into_iter(), Causal::bottom_right().into())?;
+                decoding.step(|_, _| 0, Causal::bottom_right().into())?;
             }
             Ok(())
         };
