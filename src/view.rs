@@ -510,7 +510,7 @@ pub(crate) fn copy<'f, 't, F: Number + 'f, T: Number + 't>(
     }
     let [batch, heads, tokens, dim] = from.shape();
     // Without a number to copy the other sizes may be any.
-    if dim == 0 {
+    if from.shape().contains(&0) {
         return;
     }
     for b in 0..batch {

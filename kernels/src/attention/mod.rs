@@ -8,9 +8,9 @@
 //! result is the same bits however queries are tiled and blocks shared out.
 //!
 //! A group of query rows (of all heads that share a key/value head) walks the key blocks
-//! together ([`group`](self)): the block's keys are packed once, each tile of rows takes its
-//! scores, exponentials and weighted value while they are in L1, and what the masks rule out is
-//! skipped, 16 keys at a time.
+//! together ([`group`](self)): the block's keys are packed once (or, where one tile alone reads them,
+//! read where they lie), each tile of rows takes its scores, exponentials and weighted value while
+//! they are in L1, and what the masks rule out is skipped, 16 keys at a time.
 
 mod group;
 mod merge;
