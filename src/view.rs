@@ -508,7 +508,7 @@ pub(crate) fn copy<'f, 't, F: Number + 'f, T: Number + 't>(
         to.shape.swap(2, 3);
         to.strides.swap(2, 3);
     }
-    let [batch, heads, tokens, dim] = from.shape();
+    let [batch, heads, tokens, _] = from.shape();
     // Without a number to copy the other sizes may be any.
     if from.shape().contains(&0) {
         return;
