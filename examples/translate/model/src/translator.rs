@@ -140,9 +140,13 @@ impl<'t> Texts<'t> {
     fn retain(&mut self, keep: impl Fn(usize) -> bool) {
         let mut kept = 0;
         for row in 0..self.active.len() {
-            if self.active.get(row).is_some_and(|text| keep(*text as usize)) {
-                self.active.swap(kept, row);
-                self.lengths.swap(kept, row);
+            let (text, length) = (self.active.get(row).copied(), self.lengths.get(row).copied());
+            let (Some(text), Some(length)) = (text, length) else { continue };
+            let place = (self.active.get_mut(kept), self.lengths.get_mut(kept));
+            if keep(text as usize)
+                && let (Some(active), Some(place)) = place
+            {
+                (*active, *place) = (text, length);
                 kept += 1;
             }
         }
